@@ -1,0 +1,80 @@
+// The contract between compiled kernels (device/software/jit) and what runs them (device/software/runtime).
+//
+// A kernel is compiled to one function that runs one warp of one block. Everything it may touch is in
+// BlockState or inside the device window. The layout below is part of the key of the code cache:
+// raise kKernelAbiVersion with every change.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace vgpu::software {
+
+inline constexpr uint32_t kKernelAbiVersion = 1;
+inline constexpr uint32_t kWarpSize = 32;
+
+// The device window: one reserved range of the worker's address space, at the same address in every
+// worker, in which all device memory lies (global, constant, and the blocks' shared and local memory).
+// A device pointer IS the host address. Compiled code confines every access: with a = address, the
+// access goes to kDeviceWindowBase + min(a - kDeviceWindowBase, kDeviceWindowBytes) in unsigned
+// arithmetic. So every address outside the window ends in the guard that follows it, which is never
+// mapped; an unmapped page inside the window faults by itself. Both are CUDA's illegal address.
+inline constexpr uint64_t kDeviceWindowBase = 0x2000'0000'0000;
+inline constexpr uint64_t kDeviceWindowBytes = uint64_t{1} << 40;
+inline constexpr uint64_t kDeviceWindowGuardBytes = uint64_t{1} << 20;
+
+struct BlockState;
+
+// Why a warp stopped for good. Passed to RuntimeHooks::trap.
+enum class TrapReason : uint32_t {
+  kTrapInstruction = 1,  // PTX trap, or brkpt
+  kCancelled = 2,        // *BlockState::cancel was seen non-zero
+  kUnsupportedCall = 3,  // an indirect call or a call to an undefined function
+};
+
+enum class BarrierKind : uint32_t { kSync = 0, kReduceAnd = 1, kReduceOr = 2, kReducePopcount = 3 };
+
+// What compiled code calls. The table outlives every launch. None of these throws.
+struct RuntimeHooks {
+  // bar.sync / bar.red / barrier.sync: suspends the warp until all warps of the block that have not
+  // exited (or threads / kWarpSize of them, when threads != 0) arrived at barrier `id` (0..15).
+  // `predicate`: one bit per lane, only for reductions, inactive lanes 0. `active`: the lanes that
+  // arrived. Returns the reduction over all arrived threads (0 or 1 for and/or, the count for popcount).
+  uint32_t (*barrier)(BlockState*, uint32_t warp, uint32_t id, uint32_t threads, BarrierKind kind,
+                      uint32_t predicate, uint32_t active);
+  // Does not return.
+  void (*trap)(BlockState*, uint32_t warp, TrapReason reason, uint32_t line);
+  // vprintf(format, arguments) of one lane: both are addresses in the device window, of which nothing is
+  // trusted. Returns what CUDA's printf returns.
+  int32_t (*vprintf)(BlockState*, uint64_t format, uint64_t arguments);
+};
+
+// State of one block while it runs on one worker thread.
+struct BlockState {
+  const RuntimeHooks* hooks;
+  const std::byte* params;      // packed parameter block, as PTX lays it out; readable param_bytes + 64
+  const uint64_t* globals;      // address in the window of the module's variable i (module order)
+  const uint32_t* cancel;       // read at loop back edges (relaxed); non-zero: call trap(kCancelled)
+  uint64_t shared_base;         // address in the window of this block's shared memory: static, then dynamic;
+                                // followed by unmapped pages; 64 KiB aligned
+  uint64_t local_base;          // local memory of thread t (linear in the block) starts at
+                                // local_base + t * local_stride
+  uint32_t local_stride;        // >= CompiledKernel::local_bytes, multiple of 16
+  uint32_t shared_bytes;        // static + dynamic
+  uint32_t dynamic_shared_bytes;
+  uint32_t ntid[3];
+  uint32_t nctaid[3];
+  uint32_t ctaid[3];
+  uint64_t grid_id;
+  uint64_t grid_workspace;      // %envreg1 (high) and %envreg2 (low): address in the window of the
+                                // workspace of a cooperative launch, or 0
+  void* runtime;                // the runtime's own
+};
+
+// Runs warp `warp` (threads warp*32 .. warp*32+31 of the block, in CUDA's linear order) to its end.
+// Lanes at or beyond ntid.x*ntid.y*ntid.z are never active. MXCSR is set by the runtime to the
+// kernel's CompiledKernel::mxcsr around the call (flush-to-zero and denormals-are-zero where all
+// f32 arithmetic is .ftz).
+using WarpFunction = void (*)(BlockState*, uint32_t warp);
+
+}  // namespace vgpu::software
