@@ -52,23 +52,23 @@ struct RuntimeHooks {
 // State of one block while it runs on one worker thread.
 struct BlockState {
   const RuntimeHooks* hooks;
-  const std::byte* params;      // packed parameter block, as PTX lays it out; readable param_bytes + 64
-  const uint64_t* globals;      // address in the window of the module's variable i (module order)
-  const uint32_t* cancel;       // read at loop back edges (relaxed); non-zero: call trap(kCancelled)
-  uint64_t shared_base;         // address in the window of this block's shared memory: static, then dynamic;
-                                // followed by unmapped pages; 64 KiB aligned
-  uint64_t local_base;          // local memory of thread t (linear in the block) starts at
-                                // local_base + t * local_stride
-  uint32_t local_stride;        // >= CompiledKernel::local_bytes, multiple of 16
-  uint32_t shared_bytes;        // static + dynamic
+  const std::byte* params;  // packed parameter block, as PTX lays it out; readable param_bytes + 64
+  const uint64_t* globals;  // address in the window of the module's variable i (module order)
+  const uint32_t* cancel;   // read at loop back edges (relaxed); non-zero: call trap(kCancelled)
+  uint64_t shared_base;     // address in the window of this block's shared memory: static, then dynamic;
+                            // followed by unmapped pages; 64 KiB aligned
+  uint64_t local_base;      // local memory of thread t (linear in the block) starts at
+                            // local_base + t * local_stride
+  uint32_t local_stride;    // >= CompiledKernel::local_bytes, multiple of 16
+  uint32_t shared_bytes;    // static + dynamic
   uint32_t dynamic_shared_bytes;
   uint32_t ntid[3];
   uint32_t nctaid[3];
   uint32_t ctaid[3];
   uint64_t grid_id;
-  uint64_t grid_workspace;      // %envreg1 (high) and %envreg2 (low): address in the window of the
-                                // workspace of a cooperative launch, or 0
-  void* runtime;                // the runtime's own
+  uint64_t grid_workspace;  // %envreg1 (high) and %envreg2 (low): address in the window of the
+                            // workspace of a cooperative launch, or 0
+  void* runtime;            // the runtime's own
 };
 
 // Runs warp `warp` (threads warp*32 .. warp*32+31 of the block, in CUDA's linear order) to its end.
