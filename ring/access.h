@@ -1,0 +1,67 @@
+// Loads, stores and fences for memory that both sides map. Everything that touches a control word of the
+// region goes through these functions: aligned plain moves of 4 or 8 bytes, never a locked instruction,
+// because a BAR may be mapped uncached or write-combining, where locked operations fault, are split, or are
+// not atomic between guest and host (docs/memory-ordering.md).
+#pragma once
+
+#include <atomic>
+#include <concepts>
+#include <cstdint>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace vgpu::ring {
+
+template <typename T>
+concept ControlWord = std::same_as<T, uint32_t> || std::same_as<T, uint64_t> || std::same_as<T, int32_t>;
+
+template <ControlWord T>
+inline T load_relaxed(const T& word) noexcept {
+  // atomic_ref of a const object is C++26; the cast removes a const that a load does not need.
+  return std::atomic_ref<T>(const_cast<T&>(word)).load(std::memory_order_relaxed);
+}
+
+template <ControlWord T>
+inline T load_acquire(const T& word) noexcept {
+  return std::atomic_ref<T>(const_cast<T&>(word)).load(std::memory_order_acquire);
+}
+
+template <ControlWord T>
+inline void store_relaxed(T& word, T value) noexcept {
+  std::atomic_ref<T>(word).store(value, std::memory_order_relaxed);
+}
+
+template <ControlWord T>
+inline void store_release(T& word, T value) noexcept {
+  std::atomic_ref<T>(word).store(value, std::memory_order_release);
+}
+
+// Orders earlier stores before later ones also where the mapping is write-combining or the stores were
+// non-temporal. Release stores alone order write-back memory.
+inline void store_fence() noexcept {
+#if defined(__x86_64__)
+  _mm_sfence();
+#else
+  std::atomic_thread_fence(std::memory_order_release);
+#endif
+}
+
+// Orders an earlier store before a later load: the one thing that sleeping and waking needs beyond release
+// and acquire. A fence instruction, never an exchange on the region.
+inline void full_fence() noexcept {
+#if defined(__x86_64__)
+  _mm_mfence();
+#else
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+#endif
+}
+
+inline void cpu_relax() noexcept {
+#if defined(__x86_64__)
+  _mm_pause();
+#endif
+}
+
+}  // namespace vgpu::ring
