@@ -20,7 +20,7 @@ inline constexpr uint32_t kMaxRecordBytes = 16 * 1024;  // header included
 inline constexpr uint16_t kPaddingOpcode = 0;  // fills the ring's end; never seen by a consumer's caller
 inline constexpr uint16_t kNoReply = 0xffff;   // RecordHeader::reply_slot of a command without reply
 inline constexpr uint32_t kMaxChannels = 64;
-inline constexpr uint32_t kOpcodeCount = 128;     // opcodes are 1..127; 0 is padding
+inline constexpr uint32_t kOpcodeCount = 128;     // counters by command: most commands a protocol may have
 inline constexpr uint32_t kAttributeCount = 256;  // CUdevice_attribute numbers 0..255
 inline constexpr uint32_t kReplyHeaderBytes = 16;
 
@@ -70,6 +70,30 @@ static_assert(offsetof(DeviceStatus, heartbeat) == 8);
 static_assert(offsetof(DeviceStatus, memory_in_use_bytes) == 24);
 static_assert(offsetof(DeviceStatus, reason) == 40);
 
+// The device's figures: of one owner in its channel's control page (reset with the channel), and of all
+// owners since the device started in the header.
+struct alignas(kLinePairBytes) CounterBlock {
+  uint64_t commands;
+  uint64_t launches;
+  uint64_t bytes_to_device;
+  uint64_t bytes_from_device;
+  uint64_t bytes_on_device;  // copied from device memory to device memory
+  uint64_t memory_in_use_bytes;
+  uint64_t memory_peak_bytes;
+  uint64_t replies;
+  uint64_t errors;         // commands that ended in an error
+  uint64_t not_supported;  // of these, those that are not implemented
+  uint64_t busy_ns;        // time spent executing commands
+  uint64_t kernel_ns;      // of this, time inside kernels
+  uint64_t kernels_compiled;
+  uint64_t compile_ns;
+  uint64_t batches;  // times the consumer found work; commands / batches = mean batch
+  uint64_t blas_calls;
+  uint64_t graph_launches;
+  uint8_t reserved[512 - 17 * 8];
+};
+static_assert(sizeof(CounterBlock) == 512);
+
 struct RegionHeader {
   uint64_t magic;           // kRegionMagic; stored last, with release
   uint32_t layout_version;  // kLayoutVersion
@@ -94,7 +118,9 @@ struct RegionHeader {
   char vgpu_version[64];  // text, NUL-terminated
   uint8_t reserved1[1024 - 208];
   DeviceStatus status;
-  uint8_t reserved2[4096 - 1024 - 128];  // bytes 2048..2175 are never stored to: locks are taken on them
+  uint8_t reserved2[2560 - 1024 - 128];  // bytes 2048..2175 are never stored to: locks are taken on them
+  CounterBlock totals;  // device: all channels since the device started, closed ones included
+  uint64_t opcode_totals[kOpcodeCount];  // device: commands executed, by index in protocol::kCommands
 };
 static_assert(sizeof(RegionHeader) == 4096);
 static_assert(offsetof(RegionHeader, layout_version) == 8);
@@ -106,6 +132,8 @@ static_assert(offsetof(RegionHeader, ring_offset) == 96);
 static_assert(offsetof(RegionHeader, bulk_bytes) == 128);
 static_assert(offsetof(RegionHeader, vgpu_version) == 136);
 static_assert(offsetof(RegionHeader, status) == 1024);
+static_assert(offsetof(RegionHeader, totals) == 2560);
+static_assert(offsetof(RegionHeader, opcode_totals) == 3072);
 
 // What never changes about the device: read once by the guest, so that properties and attributes need no
 // round trip. Written by the device before `magic`, constant after it.
@@ -193,7 +221,13 @@ struct alignas(kLinePairBytes) ConsumerBlock {
   uint32_t sticky_error;  // CUresult that every later call gets; 0: none. Stored after its position.
   uint32_t reserved0;
   uint64_t sticky_error_position;  // start position of the record that failed
-  uint8_t reserved[128 - 32];
+  // The newest failure of an asynchronous command that does not end the context, in one word so that one load
+  // reads it: low half its CUresult, high half how many there were since the reset. Stored before `completed`
+  // passes the record: the guest's synchronising call takes the low half when the high half differs from what
+  // it saw last.
+  uint64_t deferred_error;
+  uint64_t deferred_error_position;  // start position of that record
+  uint8_t reserved[128 - 48];
 };
 static_assert(sizeof(ConsumerBlock) == 128);
 
@@ -221,29 +255,6 @@ static_assert(sizeof(ServedBlock) == 512);
 static_assert(offsetof(ServedBlock, last_error) == 128);
 static_assert(offsetof(ServedBlock, last_error_code) == 384);
 
-// The device's figures for this owner; reset with the channel.
-struct alignas(kLinePairBytes) CounterBlock {
-  uint64_t commands;
-  uint64_t launches;
-  uint64_t bytes_to_device;
-  uint64_t bytes_from_device;
-  uint64_t bytes_on_device;  // copied from device memory to device memory
-  uint64_t memory_in_use_bytes;
-  uint64_t memory_peak_bytes;
-  uint64_t replies;
-  uint64_t errors;         // commands that ended in an error
-  uint64_t not_supported;  // of these, those that are not implemented
-  uint64_t busy_ns;        // time spent executing commands
-  uint64_t kernel_ns;      // of this, time inside kernels
-  uint64_t kernels_compiled;
-  uint64_t compile_ns;
-  uint64_t batches;  // times the consumer found work; commands / batches = mean batch
-  uint64_t blas_calls;
-  uint64_t graph_launches;
-  uint8_t reserved[512 - 17 * 8];
-};
-static_assert(sizeof(CounterBlock) == 512);
-
 struct alignas(4096) ChannelControl {
   OwnerBlock owner;           // guest
   ProducerBlock producer;     // guest
@@ -255,7 +266,7 @@ struct alignas(4096) ChannelControl {
   ServedBlock served;      // device
   uint8_t reserved1[1024];
   CounterBlock counters;                 // device
-  uint64_t opcode_counts[kOpcodeCount];  // device: commands executed, by opcode
+  uint64_t opcode_counts[kOpcodeCount];  // device: commands executed, by index in protocol::kCommands
 };
 static_assert(sizeof(ChannelControl) == 4096);
 static_assert(offsetof(ChannelControl, producer) == 0x100);
