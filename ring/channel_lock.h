@@ -1,0 +1,51 @@
+// Open-file-description locks on single bytes of the region's file: who owns a channel, and whether a device
+// serves the region. The kernel drops such a lock when the last descriptor of the open file closes, so it
+// outlives no process, `kill -9` included. What can go wrong: fork() shares the open file, so a child keeps
+// its parent's lock alive until it closes the descriptor (open with O_CLOEXEC;
+// ChannelClaim::abandon_after_fork). Locks are advisory, cost one system call each, and are never taken on
+// the hot path.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+
+#include "ring/error.h"
+#include "ring/unique_fd.h"
+
+namespace vgpu::ring {
+
+enum class LockState : uint32_t {
+  kFree,
+  kHeld,
+  kUnknown,  // this side cannot see the other side's locks (a VM's are the guest kernel's), or the query
+             // failed
+};
+
+// A held lock; destroying it closes the descriptor, which releases the lock. Any thread, one at a time.
+class ByteLock {
+ public:
+  ByteLock() = default;
+  // Locks byte `offset` of `fd`, which must be open for writing and is this lock's alone (its own open(), not
+  // a dup). Does not wait: kBusy when another open file holds it.
+  static std::expected<ByteLock, Error> take(UniqueFd fd, uint64_t offset);
+  // Locks the byte of the first free channel below `channel_count`; kNoFreeChannel when all are held.
+  static std::expected<ByteLock, Error> take_free_channel(UniqueFd fd, uint32_t channel_count);
+
+  bool held() const noexcept { return static_cast<bool>(fd_); }
+  uint64_t offset() const noexcept { return offset_; }
+  uint32_t channel() const noexcept;  // for a lock of take_free_channel
+  int fd() const noexcept { return fd_.get(); }
+  void release() noexcept { fd_.reset(); }
+
+ private:
+  ByteLock(UniqueFd fd, uint64_t offset) noexcept : fd_(static_cast<UniqueFd&&>(fd)), offset_(offset) {}
+  UniqueFd fd_;
+  uint64_t offset_ = 0;
+};
+
+// Whether some other open file than `fd` holds the lock on the byte. Never kHeld for fd's own lock.
+LockState probe_byte_lock(int fd, uint64_t offset) noexcept;
+LockState probe_channel_lock(int fd, uint32_t channel) noexcept;
+LockState probe_device_lock(int fd) noexcept;
+
+}  // namespace vgpu::ring

@@ -1,0 +1,194 @@
+// Waiting and waking, both ways: spin for a budget, announce that one sleeps, fence, look once more, sleep.
+// The other side stores, fences, and looks for the announcement. Every sleep is bounded, so a lost wake-up
+// costs a re-check and never a hang. How one sleeps and wakes is a table of operations: futexes on the mapped
+// word where both sides share a kernel, a timed back-off where they do not.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+
+#include "ring/access.h"
+#include "ring/region_layout.h"
+
+namespace vgpu::ring {
+
+// `word` lies in the region and is changed by the other side. Both operations may be called from any thread.
+struct WaitOps {
+  // Returns when `*word` may differ from `expected`, when woken, after `max_ns`, or early for no reason.
+  // `attempt` counts the sleeps of one wait from 0: a poller backs off by it.
+  void (*sleep)(void* context, const uint32_t* word, uint32_t expected, uint64_t max_ns, uint32_t attempt);
+  // Wakes everybody who sleeps on `word`.
+  void (*wake)(void* context, const uint32_t* word);
+  void* context = nullptr;
+  uint64_t recheck_ns = 0;  // longest single sleep
+};
+
+// Futexes on the shared mapping: needs memory with pages behind it (a file), not a device's BAR.
+const WaitOps& futex_wait_ops() noexcept;
+// Sleeps 50 us, growing to 5 ms with the attempts; waking does nothing.
+const WaitOps& polling_wait_ops() noexcept;
+
+uint64_t monotonic_ns() noexcept;
+
+// The low half of a 64-bit word, which is the futex that stands for it.
+inline const uint32_t* futex_of(const uint64_t& word) noexcept {
+  return reinterpret_cast<const uint32_t*>(&word);
+}
+
+inline constexpr uint64_t kDefaultSpinNs = 20'000;
+inline constexpr uint64_t kNoTimeout = ~uint64_t{0};
+
+// Calls ready() until it holds or `budget_ns` are over; looks at least once.
+template <typename Ready>
+bool spin_until(Ready&& ready, uint64_t budget_ns) {
+  if (ready()) {
+    return true;
+  }
+  if (budget_ns == 0) {
+    return false;
+  }
+  const uint64_t start = monotonic_ns();
+  do {
+    for (int i = 0; i < 16; ++i) {
+      cpu_relax();
+      if (ready()) {
+        return true;
+      }
+    }
+  } while (monotonic_ns() - start < budget_ns);
+  return false;
+}
+
+// What a guest thread waits for.
+enum class GuestWait : uint32_t { kReply, kCompleted, kConsumed, kServed };
+
+// Guest side of one channel. wait() may be called by several threads at once; notify_consumer() and
+// ring_doorbell() only under the lock that guards the producer.
+class GuestWaits {
+ public:
+  GuestWaits(ChannelControl& control, const WaitOps& ops, uint64_t spin_ns = kDefaultSpinNs) noexcept
+      : control_(&control), ops_(&ops), spin_ns_(spin_ns) {}
+  GuestWaits(const GuestWaits&) = delete;
+  GuestWaits& operator=(const GuestWaits&) = delete;
+
+  // After Producer::publish: wakes the consumer if it announced that it sleeps. One fence and one load else.
+  void notify_consumer() noexcept {
+    full_fence();  // pairs with the one in ConsumerWaits::wait
+    if (load_relaxed(control_->park.consumer_parked) != 0) {
+      ring_doorbell();
+    }
+  }
+  // Wakes the consumer's thread whether or not it announced anything (claim, release).
+  void ring_doorbell() noexcept;
+
+  // Waits until ready(value of word) holds, at most `timeout_ns`. `word` is the device-written word that
+  // `kind` names (a ReplySlot::tag, ConsumerBlock::completed, ::consumed, or ServedBlock::served_nonce).
+  // Returns whether it held; then everything the device stored before the word is visible.
+  template <typename Ready>
+  bool wait(GuestWait kind, const uint64_t& word, Ready&& ready, uint64_t timeout_ns) {
+    const auto holds = [&] { return ready(load_acquire(word)); };
+    if (spin_until(holds, timeout_ns < spin_ns_ ? timeout_ns : spin_ns_)) {
+      return true;
+    }
+    const uint64_t start = monotonic_ns();
+    announce(kind, +1);
+    bool done = false;
+    for (uint32_t attempt = 0;; ++attempt) {
+      full_fence();  // pairs with the one in ConsumerWaits::notify_guest
+      const uint64_t value = load_acquire(word);
+      done = ready(value);
+      const uint64_t waited = monotonic_ns() - start;
+      if (done || waited >= timeout_ns) {
+        break;
+      }
+      const uint64_t left = timeout_ns - waited;
+      ops_->sleep(ops_->context, futex_of(word), static_cast<uint32_t>(value),
+                  left < ops_->recheck_ns ? left : ops_->recheck_ns, attempt);
+    }
+    announce(kind, -1);
+    return done;
+  }
+
+ private:
+  void announce(GuestWait kind, int32_t change) noexcept;
+
+  ChannelControl* control_;
+  const WaitOps* ops_;
+  uint64_t spin_ns_;
+  std::mutex announce_mutex_;  // several threads, one announcement word each kind
+  uint32_t sleepers_[4] = {};
+  uint64_t parks_ = 0;
+};
+
+// Device side of one channel. wait() is for the consumer's thread; the notify functions are for any thread.
+class ConsumerWaits {
+ public:
+  ConsumerWaits(ChannelControl& control, const WaitOps& ops, uint64_t spin_ns = kDefaultSpinNs) noexcept
+      : control_(&control), ops_(&ops), spin_ns_(spin_ns) {}
+
+  // Spins for the budget, then sleeps once, until ready() or the doorbell or `max_sleep_ns` (cut to the
+  // table's recheck_ns). Returns ready(). ready() is typically Consumer::ready() || a stop flag.
+  template <typename Ready>
+  bool wait(Ready&& ready, uint64_t max_sleep_ns, uint32_t attempt = 0) {
+    if (spin_until(ready, spin_ns_)) {
+      return true;
+    }
+    // Read before the announcement: a doorbell rung after it makes the sleep return at once.
+    const uint32_t seen = load_acquire(control_->doorbell.doorbell);
+    store_relaxed(control_->park.consumer_parked, 1U);
+    full_fence();  // pairs with the one in GuestWaits::notify_consumer
+    if (!ready()) {
+      store_relaxed(control_->park.parks, ++parks_);
+      ops_->sleep(ops_->context, &control_->doorbell.doorbell, seen,
+                  max_sleep_ns < ops_->recheck_ns ? max_sleep_ns : ops_->recheck_ns, attempt);
+    }
+    store_relaxed(control_->park.consumer_parked, 0U);
+    return ready();
+  }
+
+  // After storing (release) a word that a guest may sleep on. One fence and one load when nobody sleeps.
+  void notify_guest(GuestWait kind, const uint64_t& word) const noexcept {
+    full_fence();  // pairs with the one in GuestWaits::wait
+    wake_sleepers(kind, word);
+  }
+  // The same without the fence, for a caller that stored several words and fenced once.
+  void wake_sleepers(GuestWait kind, const uint64_t& word) const noexcept {
+    if (load_relaxed(sleepers(kind)) != 0) {
+      ops_->wake(ops_->context, futex_of(word));
+    }
+  }
+  // Stores ConsumerBlock::completed and ::consumed (both only grow) and wakes who waits for them: one fence.
+  void store_progress(uint64_t completed, uint64_t consumed) const noexcept {
+    store_release(control_->consumer.completed, completed);
+    store_release(control_->consumer.consumed, consumed);
+    full_fence();
+    wake_sleepers(GuestWait::kCompleted, control_->consumer.completed);
+    wake_sleepers(GuestWait::kConsumed, control_->consumer.consumed);
+  }
+  // From another thread of the device: makes wait() return early so that it sees a stop flag. It may come a
+  // moment before the sleep: the bound on the sleep then ends it.
+  void wake_consumer() const noexcept { ops_->wake(ops_->context, &control_->doorbell.doorbell); }
+
+ private:
+  const uint32_t& sleepers(GuestWait kind) const noexcept {
+    switch (kind) {
+      case GuestWait::kReply:
+        return control_->guest_park.on_reply;
+      case GuestWait::kCompleted:
+        return control_->guest_park.on_completed;
+      case GuestWait::kConsumed:
+        return control_->guest_park.on_consumed;
+      case GuestWait::kServed:
+        break;
+    }
+    return control_->guest_park.on_served;
+  }
+
+  ChannelControl* control_;
+  const WaitOps* ops_;
+  uint64_t spin_ns_;
+  uint64_t parks_ = 0;
+};
+
+}  // namespace vgpu::ring
