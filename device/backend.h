@@ -132,6 +132,13 @@ class Context {
   virtual uint64_t memory_in_use() const = 0;
 };
 
+// Figures for the counters that no command shows. Any thread.
+struct BackendCounts {
+  uint64_t kernels_compiled = 0;    // in this worker's life
+  uint64_t kernels_from_cache = 0;  // found compiled on disk
+  uint64_t compile_ns = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -139,6 +146,7 @@ class Backend {
   virtual Result<std::unique_ptr<Context>> create_context(const Quota& quota) = 0;
   // One line for the log and the probe: what was compiled, found in the cache, and so on.
   virtual std::string statistics() const = 0;
+  virtual BackendCounts counts() const { return {}; }
 };
 
 }  // namespace vgpu::device

@@ -42,6 +42,7 @@ enum class Status : int32_t {
   kCooperativeLaunchTooLarge = 720,
   kNotPermitted = 800,
   kNotSupported = 801,
+  kSystemDriverMismatch = 803,
   kUnknown = 999,
 };
 
