@@ -307,12 +307,12 @@ enum class OperandKind : std::uint8_t {
                // operand type
   kSpecial,    // index = SpecialRegister
   kSymbol,  // address of a variable, in the variable's own state space: index, in_module, value = byte offset
-  kFunction,  // index into Module::functions(): call target, or its address in mov
-  kMemory,    // [base + value]: base by memory_base; index = register or variable (in_module)
-  kVector,  // {a, b, …}: index = first element in Function::operands, count elements (register, immediate,
-            // sink)
-  kSink,    // `_`: a destination nobody reads, or an unused vector element
-  kLabel,   // index = instruction index in Function::instructions (may equal their number: the end)
+  kFunction,   // index into Module::functions(): call target, or its address in mov
+  kMemory,     // [base + value]: base by memory_base; index = register or variable (in_module)
+  kVector,     // {a, b, …}: index = first element in Function::operands, count elements (register, immediate,
+               // sink)
+  kSink,       // `_`: a destination nobody reads, or an unused vector element
+  kLabel,      // index = instruction index in Function::instructions, always below their number
   kLabelList,  // brx.idx: index = first in Function::operands (all kLabel), count elements
   kPrototype,  // indirect call: index into Function::prototypes; last operand of kCall
 };
@@ -341,7 +341,8 @@ struct Guard {
 // ld, st and cvt at least as wide (a load extends by the sign of the type, a store truncates).
 struct Instruction {
   Opcode opcode = Opcode::kRet;
-  Type type = Type::kNone;         // cvt: destination type; setp: the operands' type; set: destination type
+  Type type = Type::kNone;  // cvt: destination type; setp: the operands' type; set: destination type;
+                            // mul.wide, mad.wide: the factors' type, destination and addend are twice as wide
   Type source_type = Type::kNone;  // cvt, set, slct (selector), dp4a/dp2a (b's type; type is a's); else kNone
   StateSpace space = StateSpace::kGeneric;
   Rounding rounding = Rounding::kNone;
@@ -439,7 +440,8 @@ struct RegisterRange {
   std::string name;  // whole name, or the prefix of a parameterised `%r<n>`
   RegisterId first = 0;
   std::uint32_t count = 1;
-  bool numbered = false;  // `%r<n>`: names are prefix0 … prefix(n-1)
+  bool numbered = false;    // `%r<n>`: names are prefix0 … prefix(n-1)
+  std::uint32_t scope = 0;  // 0: the outermost scope; inner ones may declare the name again
 };
 
 // A parsed function: flat, all scopes resolved.
