@@ -47,8 +47,8 @@ class Bar {
   static std::expected<Bar, Error> create_file(const std::string& path, uint64_t bytes,
                                                uint64_t backed_bytes);
 
-  // Opens and maps a whole region file (kFile), or a sysfs resource file given by its path (kPciBar). Regular
-  // files must belong to this user or to root. The mapping may be shorter than the region in it claims to be:
+  // Opens and maps a whole region file (kFile), or a sysfs resource file given by its path (kPciBar). The
+  // mapping may be shorter than the region in it claims to be:
   // ring::check_region finds that.
   static std::expected<Bar, Error> open_path(const std::string& path, Access access);
 

@@ -75,7 +75,9 @@ OwnerInfo read_owner(const ChannelControl& control) noexcept;
 // The device's state for one channel, in its own memory. One thread: the channel's consumer.
 class ChannelOwnership {
  public:
-  explicit ChannelOwnership(const ChannelView& view) noexcept : view_(view) {}
+  // With `waits`, whoever waits for the channel is woken after each change; without, the caller does it.
+  explicit ChannelOwnership(const ChannelView& view, const ConsumerWaits* waits = nullptr) noexcept
+      : view_(view), waits_(waits) {}
 
   enum class Event : uint32_t {
     kNone,
@@ -103,8 +105,10 @@ class ChannelOwnership {
 
  private:
   void reset_memory() noexcept;
+  void announce(uint64_t nonce, ChannelState state) noexcept;
 
   ChannelView view_;
+  const ConsumerWaits* waits_ = nullptr;
   OwnerInfo owner_;
   uint64_t served_nonce_ = 0;
   uint64_t retired_nonce_ = 0;  // an owner that is gone: its nonce may stand in the block for ever

@@ -23,6 +23,11 @@ const char* device_loss_text(DeviceLoss loss) noexcept;
 inline constexpr uint64_t kHeartbeatLimitNs = 2'000'000'000;
 inline constexpr uint64_t kWatchSliceNs = 100'000'000;  // how often a waiting guest looks
 
+// Device, one thread, at least 10 times a second.
+inline void advance_heartbeat(RegionHeader& header) noexcept {
+  store_relaxed(header.status.heartbeat, load_relaxed(header.status.heartbeat) + 1);
+}
+
 // One watcher's memory of the heartbeat. One thread; cheap to make one for each wait.
 class DeviceWatch {
  public:

@@ -1,0 +1,257 @@
+// The claim handshake, both ends.
+#include "ring/channel.h"
+
+#include <time.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "ring/access.h"
+#include "ring/heartbeat.h"
+
+namespace vgpu::ring {
+namespace {
+
+void zero(std::span<std::byte> bytes) {
+  std::memset(bytes.data(), 0, bytes.size());
+}
+
+Error lost(DeviceLoss loss) {
+  return {ErrorCode::kDeviceLost, std::string("claiming a channel: ") + device_loss_text(loss)};
+}
+
+}  // namespace
+
+// ---- guest ----
+
+std::expected<ChannelClaim, Error> ChannelClaim::take(const RegionView& region, const FoundRegion& found,
+                                                      UniqueFd lock_fd, const WaitOps& ops,
+                                                      const ClaimOptions& options) {
+  const RegionHeader& header = region.header();
+  DeviceWatch watch(header, found.generation, nullptr, 0);
+  if (const auto alive = watch.check(monotonic_ns()); !alive) {
+    return std::unexpected(lost(alive.error()));
+  }
+  auto lock = ByteLock::take_free_channel(std::move(lock_fd), found.geometry.channel_count);
+  if (!lock) {
+    return std::unexpected(std::move(lock.error()));
+  }
+  ChannelClaim claim;
+  claim.view_ = region.channel(lock->channel());
+  claim.lock_ = std::move(*lock);
+  claim.ops_ = &ops;
+  claim.nonce_ = random_nonzero();
+
+  // The lock makes this process the only writer of the guest's blocks.
+  ChannelControl& control = *claim.view_.control;
+  OwnerBlock& owner = control.owner;
+  store_release(owner.nonce, uint64_t{0});
+  store_fence();
+  owner.pid = static_cast<uint32_t>(::getpid());
+  owner.protocol_version = options.protocol_version;
+  owner.protocol_hash = options.protocol_hash;
+  owner.generation = found.generation;
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  owner.claimed_unix_ns =
+      static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+  store_text(owner.process_name, sizeof(owner.process_name), options.process_name);
+  ProducerBlock& producer = control.producer;
+  for (uint64_t* figure :
+       {&producer.published, &producer.full_waits, &producer.round_trips, &producer.guest_parks}) {
+    store_relaxed(*figure, uint64_t{0});
+  }
+  GuestParkBlock& park = control.guest_park;
+  for (uint32_t* sleepers : {&park.on_reply, &park.on_completed, &park.on_consumed, &park.on_served}) {
+    store_relaxed(*sleepers, 0U);
+  }
+  store_fence();
+  store_release(owner.nonce, claim.nonce_);  // pairs with read_owner's acquire load
+  store_fence();
+
+  GuestWaits waits(control, ops, 0);
+  waits.ring_doorbell();
+  const uint64_t start = monotonic_ns();
+  const auto served = [&](uint64_t nonce) { return nonce == claim.nonce_; };
+  while (!waits.wait(GuestWait::kServed, control.served.served_nonce, served, kWatchSliceNs)) {
+    const uint64_t now_ns = monotonic_ns();
+    if (const auto alive = watch.check(now_ns); !alive) {
+      return std::unexpected(lost(alive.error()));
+    }
+    if (now_ns - start >= options.timeout_ns) {
+      return std::unexpected(Error{ErrorCode::kTimeout,
+                                   "the device did not serve channel " + std::to_string(claim.view_.index) +
+                                       " within " + std::to_string(options.timeout_ns / 1'000'000) + " ms"});
+    }
+  }
+  if (static_cast<ChannelState>(load_relaxed(control.served.state)) == ChannelState::kFailed) {
+    return std::unexpected(
+        Error{ErrorCode::kProtocolMismatch,
+              "the device refused this process: " +
+                  std::string(load_text(control.served.last_error, sizeof(control.served.last_error)))});
+  }
+  return claim;
+}
+
+ChannelClaim::ChannelClaim(ChannelClaim&& other) noexcept
+    : lock_(std::move(other.lock_)),
+      view_(std::exchange(other.view_, {})),
+      ops_(std::exchange(other.ops_, nullptr)),
+      nonce_(std::exchange(other.nonce_, 0)) {}
+
+ChannelClaim& ChannelClaim::operator=(ChannelClaim&& other) noexcept {
+  if (this != &other) {
+    release();
+    lock_ = std::move(other.lock_);
+    view_ = std::exchange(other.view_, {});
+    ops_ = std::exchange(other.ops_, nullptr);
+    nonce_ = std::exchange(other.nonce_, 0);
+  }
+  return *this;
+}
+
+void ChannelClaim::release() noexcept {
+  if (!held()) {
+    return;
+  }
+  store_release(view_.control->owner.nonce, uint64_t{0});
+  store_fence();
+  GuestWaits(*view_.control, *ops_, 0).ring_doorbell();
+  abandon_after_fork();
+}
+
+void ChannelClaim::abandon_after_fork() noexcept {
+  lock_.release();  // only closes the descriptor: the parent's own one keeps the lock alive
+  view_ = {};
+  nonce_ = 0;
+}
+
+// ---- device ----
+
+OwnerInfo read_owner(const ChannelControl& control) noexcept {
+  OwnerInfo info;
+  const uint64_t nonce = load_acquire(control.owner.nonce);
+  if (nonce == 0) {
+    return info;
+  }
+  info.pid = load_relaxed(control.owner.pid);
+  info.protocol_version = load_relaxed(control.owner.protocol_version);
+  info.protocol_hash = load_relaxed(control.owner.protocol_hash);
+  info.generation = load_relaxed(control.owner.generation);
+  std::memcpy(info.process_name, control.owner.process_name, sizeof(info.process_name) - 1);
+  for (char& c : info.process_name) {
+    if (c == '\0') {
+      break;
+    }
+    if (c < ' ' || c > '~') {
+      c = '?';
+    }
+  }
+  // A new owner may have begun to write while this was copied; it stores nonce 0 before.
+  std::atomic_thread_fence(std::memory_order_acquire);
+  if (load_relaxed(control.owner.nonce) != nonce) {
+    return {};
+  }
+  info.nonce = nonce;
+  return info;
+}
+
+ChannelOwnership::Event ChannelOwnership::poll(LockState lock) noexcept {
+  const uint64_t nonce = load_acquire(view_.control->owner.nonce);
+  if (served_nonce_ != 0) {
+    if (lock == LockState::kFree || nonce == 0) {
+      if (nonce == served_nonce_) {
+        ++dead_owners_;
+      }
+      return Event::kOwnerGone;
+    }
+    if (nonce == served_nonce_) {
+      return Event::kNone;
+    }
+  } else if (nonce == 0 || nonce == retired_nonce_ || lock == LockState::kFree) {
+    return Event::kNone;
+  }
+  const OwnerInfo candidate = read_owner(*view_.control);
+  if (candidate.nonce == 0 || candidate.nonce == served_nonce_ || candidate.nonce == retired_nonce_) {
+    return Event::kNone;  // it changed meanwhile: the next look tells
+  }
+  owner_ = candidate;
+  return Event::kNewOwner;
+}
+
+void ChannelOwnership::serve() noexcept {
+  reset_memory();
+  served_nonce_ = owner_.nonce;
+  retired_nonce_ = 0;
+  announce(served_nonce_, ChannelState::kServed);
+}
+
+void ChannelOwnership::refuse(uint32_t code, std::string_view reason) noexcept {
+  reset_memory();
+  served_nonce_ = owner_.nonce;
+  retired_nonce_ = 0;
+  store_last_error(*view_.control, code, 0, 0, reason);
+  announce(served_nonce_, ChannelState::kFailed);
+}
+
+void ChannelOwnership::vacate() noexcept {
+  retired_nonce_ = served_nonce_;
+  served_nonce_ = 0;
+  owner_ = {};
+  reset_memory();
+  announce(0, ChannelState::kFree);
+}
+
+void ChannelOwnership::fail(uint32_t code, std::string_view reason, uint64_t position) noexcept {
+  store_last_error(*view_.control, code, 0, position, reason);
+  store_sticky_error(*view_.control, code, position);
+  announce(served_nonce_, ChannelState::kFailed);
+}
+
+void ChannelOwnership::reset_memory() noexcept {
+  ChannelControl& control = *view_.control;
+  store_release(control.served.served_nonce, uint64_t{0});
+  store_relaxed(control.served.state, static_cast<uint32_t>(ChannelState::kResetting));
+  zero(view_.ring);
+  zero(view_.replies);
+  ConsumerBlock& consumer = control.consumer;
+  store_relaxed(consumer.completed, uint64_t{0});
+  store_relaxed(consumer.consumed, uint64_t{0});
+  store_relaxed(consumer.sticky_error, 0U);
+  store_relaxed(consumer.sticky_error_position, uint64_t{0});
+  store_relaxed(control.park.parks, uint64_t{0});
+  store_last_error(control, 0, 0, 0, {});
+  std::memset(&control.counters, 0, sizeof(control.counters));
+  std::memset(control.opcode_counts, 0, sizeof(control.opcode_counts));
+  store_relaxed(control.served.epoch, ++epoch_);
+  store_relaxed(control.served.reset_count_dead_owner, dead_owners_);
+}
+
+void ChannelOwnership::announce(uint64_t nonce, ChannelState state) noexcept {
+  ChannelControl& control = *view_.control;
+  store_relaxed(control.served.state, static_cast<uint32_t>(state));
+  // Pairs with the acquire load in GuestWaits::wait: the new owner sees everything zeroed.
+  store_release(control.served.served_nonce, nonce);
+  if (waits_ != nullptr) {
+    waits_->notify_guest(GuestWait::kServed, control.served.served_nonce);
+  }
+}
+
+void store_last_error(ChannelControl& control, uint32_t code, uint32_t opcode, uint64_t position,
+                      std::string_view reason) noexcept {
+  store_text(control.served.last_error, sizeof(control.served.last_error), reason);
+  store_relaxed(control.served.last_error_opcode, opcode);
+  store_relaxed(control.served.last_error_position, position);
+  store_release(control.served.last_error_code, code);
+}
+
+void store_sticky_error(ChannelControl& control, uint32_t code, uint64_t position) noexcept {
+  if (load_relaxed(control.consumer.sticky_error) == 0) {
+    store_relaxed(control.consumer.sticky_error_position, position);
+    store_release(control.consumer.sticky_error, code);
+  }
+}
+
+}  // namespace vgpu::ring

@@ -1,0 +1,88 @@
+// Locks on bytes of the region's file.
+#include "ring/channel_lock.h"
+
+#include <fcntl.h>
+
+#include <cerrno>
+#include <string>
+#include <utility>
+
+#include "ring/region_layout.h"
+
+namespace vgpu::ring {
+namespace {
+
+struct flock byte_range(uint64_t offset) {
+  struct flock range{};
+  range.l_type = F_WRLCK;
+  range.l_whence = SEEK_SET;
+  range.l_start = static_cast<off_t>(offset);
+  range.l_len = 1;
+  return range;
+}
+
+// 0, or errno.
+int try_lock(int fd, uint64_t offset) {
+  struct flock range = byte_range(offset);
+  int result = 0;
+  do {
+    result = ::fcntl(fd, F_OFD_SETLK, &range);
+  } while (result != 0 && errno == EINTR);
+  return result == 0 ? 0 : errno;
+}
+
+bool is_conflict(int error_number) {
+  return error_number == EAGAIN || error_number == EACCES;
+}
+
+}  // namespace
+
+std::expected<ByteLock, Error> ByteLock::take(UniqueFd fd, uint64_t offset) {
+  const int error_number = try_lock(fd.get(), offset);
+  if (error_number == 0) {
+    return ByteLock(std::move(fd), offset);
+  }
+  const std::string what = "locking byte " + std::to_string(offset) + " of the region's file";
+  if (is_conflict(error_number)) {
+    return std::unexpected(Error{ErrorCode::kBusy, what + ": another process holds it", error_number});
+  }
+  return std::unexpected(system_error(what, error_number));
+}
+
+std::expected<ByteLock, Error> ByteLock::take_free_channel(UniqueFd fd, uint32_t channel_count) {
+  for (uint32_t channel = 0; channel < channel_count; ++channel) {
+    const int error_number = try_lock(fd.get(), kChannelLockBase + channel);
+    if (error_number == 0) {
+      return ByteLock(std::move(fd), kChannelLockBase + channel);
+    }
+    if (!is_conflict(error_number)) {
+      return std::unexpected(
+          system_error("locking channel " + std::to_string(channel) + " of the region's file", error_number));
+    }
+  }
+  return std::unexpected(
+      Error{ErrorCode::kNoFreeChannel,
+            "all " + std::to_string(channel_count) + " channels of the device are owned by other processes"});
+}
+
+uint32_t ByteLock::channel() const noexcept {
+  return static_cast<uint32_t>(offset_ - kChannelLockBase);
+}
+
+LockState probe_byte_lock(int fd, uint64_t offset) noexcept {
+  struct flock range = byte_range(offset);
+  if (::fcntl(fd, F_OFD_GETLK, &range) != 0) {
+    return LockState::kUnknown;
+  }
+  return range.l_type == F_UNLCK ? LockState::kFree : LockState::kHeld;
+}
+
+LockState probe_channel_lock(int fd, uint32_t channel) noexcept {
+  return probe_byte_lock(fd, kChannelLockBase + channel);
+}
+
+LockState probe_device_lock(int fd) noexcept {
+  return probe_byte_lock(fd, kDeviceLockByte);
+}
+
+}  // namespace vgpu::ring
