@@ -232,14 +232,14 @@ CUresult cuStreamGetAttribute(CUstream, CUstreamAttrID, CUstreamAttrValue*);
 CUresult cuStreamGetAttribute_ptsz(CUstream, CUstreamAttrID, CUstreamAttrValue*);
 CUresult cuStreamSetAttribute(CUstream, CUstreamAttrID, const CUstreamAttrValue*);
 CUresult cuStreamSetAttribute_ptsz(CUstream, CUstreamAttrID, const CUstreamAttrValue*);
-CUresult cuStreamWriteValue32_v2(CUstream, CUdeviceptr, cuuint32_t, unsigned int);
-CUresult cuStreamWriteValue32_v2_ptsz(CUstream, CUdeviceptr, cuuint32_t, unsigned int);
-CUresult cuStreamWriteValue64_v2(CUstream, CUdeviceptr, cuuint64_t, unsigned int);
-CUresult cuStreamWriteValue64_v2_ptsz(CUstream, CUdeviceptr, cuuint64_t, unsigned int);
-CUresult cuStreamWriteValue32(CUstream, CUdeviceptr, cuuint32_t, unsigned int);
-CUresult cuStreamWriteValue32_ptsz(CUstream, CUdeviceptr, cuuint32_t, unsigned int);
-CUresult cuStreamWriteValue64(CUstream, CUdeviceptr, cuuint64_t, unsigned int);
-CUresult cuStreamWriteValue64_ptsz(CUstream, CUdeviceptr, cuuint64_t, unsigned int);
+CUresult cuStreamWriteValue32_v2(CUstream, CUdeviceptr, uint32_t, unsigned int);
+CUresult cuStreamWriteValue32_v2_ptsz(CUstream, CUdeviceptr, uint32_t, unsigned int);
+CUresult cuStreamWriteValue64_v2(CUstream, CUdeviceptr, uint64_t, unsigned int);
+CUresult cuStreamWriteValue64_v2_ptsz(CUstream, CUdeviceptr, uint64_t, unsigned int);
+CUresult cuStreamWriteValue32(CUstream, CUdeviceptr, uint32_t, unsigned int);
+CUresult cuStreamWriteValue32_ptsz(CUstream, CUdeviceptr, uint32_t, unsigned int);
+CUresult cuStreamWriteValue64(CUstream, CUdeviceptr, uint64_t, unsigned int);
+CUresult cuStreamWriteValue64_ptsz(CUstream, CUdeviceptr, uint64_t, unsigned int);
 CUresult cuStreamBeginCapture(CUstream);
 CUresult cuStreamBeginCapture_ptsz(CUstream);
 CUresult cuStreamBeginCapture_v2(CUstream, CUstreamCaptureMode);
@@ -248,15 +248,15 @@ CUresult cuStreamEndCapture(CUstream, CUgraph*);
 CUresult cuStreamEndCapture_ptsz(CUstream, CUgraph*);
 CUresult cuStreamIsCapturing(CUstream, CUstreamCaptureStatus*);
 CUresult cuStreamIsCapturing_ptsz(CUstream, CUstreamCaptureStatus*);
-CUresult cuStreamGetCaptureInfo(CUstream, CUstreamCaptureStatus*, cuuint64_t*);
-CUresult cuStreamGetCaptureInfo_ptsz(CUstream, CUstreamCaptureStatus*, cuuint64_t*);
-CUresult cuStreamGetCaptureInfo_v2(CUstream, CUstreamCaptureStatus*, cuuint64_t*, CUgraph*,
-                                   const CUgraphNode**, size_t*);
-CUresult cuStreamGetCaptureInfo_v2_ptsz(CUstream, CUstreamCaptureStatus*, cuuint64_t*, CUgraph*,
+CUresult cuStreamGetCaptureInfo(CUstream, CUstreamCaptureStatus*, uint64_t*);
+CUresult cuStreamGetCaptureInfo_ptsz(CUstream, CUstreamCaptureStatus*, uint64_t*);
+CUresult cuStreamGetCaptureInfo_v2(CUstream, CUstreamCaptureStatus*, uint64_t*, CUgraph*, const CUgraphNode**,
+                                   size_t*);
+CUresult cuStreamGetCaptureInfo_v2_ptsz(CUstream, CUstreamCaptureStatus*, uint64_t*, CUgraph*,
                                         const CUgraphNode**, size_t*);
-CUresult cuStreamGetCaptureInfo_v3(CUstream, CUstreamCaptureStatus*, cuuint64_t*, CUgraph*,
-                                   const CUgraphNode**, const CUgraphEdgeData**, size_t*);
-CUresult cuStreamGetCaptureInfo_v3_ptsz(CUstream, CUstreamCaptureStatus*, cuuint64_t*, CUgraph*,
+CUresult cuStreamGetCaptureInfo_v3(CUstream, CUstreamCaptureStatus*, uint64_t*, CUgraph*, const CUgraphNode**,
+                                   const CUgraphEdgeData**, size_t*);
+CUresult cuStreamGetCaptureInfo_v3_ptsz(CUstream, CUstreamCaptureStatus*, uint64_t*, CUgraph*,
                                         const CUgraphNode**, const CUgraphEdgeData**, size_t*);
 CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode*);
 CUresult cuEventCreate(CUevent*, unsigned int);
@@ -284,15 +284,18 @@ CUresult cuGraphUpload_ptsz(CUgraphExec, CUstream);
 CUresult cuGraphExecDestroy(CUgraphExec);
 CUresult cuGraphExecUpdate(CUgraphExec, CUgraph, CUgraphNode*, CUgraphExecUpdateResult*);
 CUresult cuGraphExecUpdate_v2(CUgraphExec, CUgraph, CUgraphExecUpdateResultInfo*);
-CUresult cuGraphExecGetFlags(CUgraphExec, cuuint64_t*);
+CUresult cuGraphExecGetFlags(CUgraphExec, uint64_t*);
 CUresult cuGraphGetNodes(CUgraph, CUgraphNode*, size_t*);
 CUresult cuGraphGetRootNodes(CUgraph, CUgraphNode*, size_t*);
 CUresult cuGraphNodeGetType(CUgraphNode, CUgraphNodeType*);
 CUresult cuGraphClone(CUgraph*, CUgraph);
-CUresult cuGetProcAddress(const char*, void**, int, cuuint64_t);
-CUresult cuGetProcAddress_v2(const char*, void**, int, cuuint64_t, CUdriverProcAddressQueryResult*);
+CUresult cuGetProcAddress(const char*, void**, int, uint64_t);
+CUresult cuGetProcAddress_v2(const char*, void**, int, uint64_t, CUdriverProcAddressQueryResult*);
 CUresult cuGetExportTable(const void**, const CUuuid*);
 CUresult cuGetErrorString(CUresult, const char**);
 CUresult cuGetErrorName(CUresult, const char**);
+
+CUresult cuProfilerStart();
+CUresult cuProfilerStop();
 
 }  // extern "C"
