@@ -30,6 +30,10 @@ endif()
 
 add_library(vgpu_options INTERFACE)
 target_compile_options(vgpu_options INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
+# gcc 12 warns of overlaps that cannot be in "literal" + std::string (gcc bug 105651).
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  target_compile_options(vgpu_options INTERFACE -Wno-restrict)
+endif()
 target_include_directories(vgpu_options INTERFACE "${PROJECT_SOURCE_DIR}")
 target_link_libraries(vgpu_options INTERFACE Threads::Threads)
 
