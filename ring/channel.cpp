@@ -22,6 +22,34 @@ Error lost(DeviceLoss loss) {
   return {ErrorCode::kDeviceLost, std::string("claiming a channel: ") + device_loss_text(loss)};
 }
 
+constexpr std::size_t kNameWords = sizeof(OwnerBlock::process_name) / sizeof(uint64_t);
+
+// The name is copied by words, since the device may look at the block while it changes.
+void store_name(OwnerBlock& owner, std::string_view name) {
+  uint64_t words[kNameWords];
+  store_text(reinterpret_cast<char*>(words), sizeof(words), name);
+  for (std::size_t i = 0; i < kNameWords; ++i) {
+    store_relaxed(reinterpret_cast<uint64_t*>(owner.process_name)[i], words[i]);
+  }
+}
+
+void load_name(const OwnerBlock& owner, char (&name)[sizeof(OwnerBlock::process_name)]) {
+  uint64_t words[kNameWords];
+  for (std::size_t i = 0; i < kNameWords; ++i) {
+    words[i] = load_relaxed(reinterpret_cast<const uint64_t*>(owner.process_name)[i]);
+  }
+  std::memcpy(name, words, sizeof(name));
+  name[sizeof(name) - 1] = '\0';
+  for (char& c : name) {
+    if (c == '\0') {
+      break;
+    }
+    if (c < ' ' || c > '~') {
+      c = '?';
+    }
+  }
+}
+
 }  // namespace
 
 // ---- guest ----
@@ -49,15 +77,15 @@ std::expected<ChannelClaim, Error> ChannelClaim::take(const RegionView& region, 
   OwnerBlock& owner = control.owner;
   store_release(owner.nonce, uint64_t{0});
   store_fence();
-  owner.pid = static_cast<uint32_t>(::getpid());
-  owner.protocol_version = options.protocol_version;
-  owner.protocol_hash = options.protocol_hash;
-  owner.generation = found.generation;
+  store_relaxed(owner.pid, static_cast<uint32_t>(::getpid()));
+  store_relaxed(owner.protocol_version, options.protocol_version);
+  store_relaxed(owner.protocol_hash, options.protocol_hash);
+  store_relaxed(owner.generation, found.generation);
   timespec now{};
   ::clock_gettime(CLOCK_REALTIME, &now);
-  owner.claimed_unix_ns =
-      static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
-  store_text(owner.process_name, sizeof(owner.process_name), options.process_name);
+  store_relaxed(owner.claimed_unix_ns,
+                static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec));
+  store_name(owner, options.process_name);
   ProducerBlock& producer = control.producer;
   for (uint64_t* figure :
        {&producer.published, &producer.full_waits, &producer.round_trips, &producer.guest_parks}) {
@@ -140,15 +168,7 @@ OwnerInfo read_owner(const ChannelControl& control) noexcept {
   info.protocol_version = load_relaxed(control.owner.protocol_version);
   info.protocol_hash = load_relaxed(control.owner.protocol_hash);
   info.generation = load_relaxed(control.owner.generation);
-  std::memcpy(info.process_name, control.owner.process_name, sizeof(info.process_name) - 1);
-  for (char& c : info.process_name) {
-    if (c == '\0') {
-      break;
-    }
-    if (c < ' ' || c > '~') {
-      c = '?';
-    }
-  }
+  load_name(control.owner, info.process_name);
   // A new owner may have begun to write while this was copied; it stores nonce 0 before.
   std::atomic_thread_fence(std::memory_order_acquire);
   if (load_relaxed(control.owner.nonce) != nonce) {

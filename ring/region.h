@@ -46,6 +46,8 @@ struct RegionGeometry {
   uint64_t bulk_start(uint32_t channel) const noexcept { return channel_start(channel) + bulk_offset; }
   uint32_t reply_payload_bytes() const noexcept { return reply_bytes - kReplyHeaderBytes; }
 
+  friend bool operator==(const RegionGeometry&, const RegionGeometry&) = default;
+
   // kInvalidArgument with the number that is out of range.
   static std::expected<RegionGeometry, Error> compute(const GeometryOptions& options);
   // Whether every part is aligned, inside the region, and overlaps no other. kCorrupt names the field.
