@@ -1,0 +1,64 @@
+// The device inside one worker: formats the region, serves its channels, and keeps heartbeat, states and
+// totals. The owner calls tick() at least ten times a second; all members are for that one thread.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "device/backend.h"
+#include "device/error.h"
+#include "device/server/channel_server.h"
+#include "pci/bar.h"
+#include "ring/region.h"
+#include "ring/unique_fd.h"
+
+namespace vgpu::device {
+
+struct DeviceServerOptions {
+  ring::GeometryOptions geometry;  // region_bytes must be the Bar's
+  ChannelOptions channel;          // generation is drawn
+};
+
+// The geometry the device uses for a region of this size: room for any function's name in a reply.
+ring::GeometryOptions default_geometry(uint64_t region_bytes, uint32_t channels) noexcept;
+
+class DeviceServer {
+ public:
+  // Formats the region (state kStarting). `bar` and `backend` must outlive the server.
+  static std::expected<std::unique_ptr<DeviceServer>, Error> create(const pci::Bar& bar, Backend& backend,
+                                                                    const DeviceServerOptions& options);
+  ~DeviceServer();
+  DeviceServer(const DeviceServer&) = delete;
+  DeviceServer& operator=(const DeviceServer&) = delete;
+
+  // Serves the channels; state kReady.
+  void start();
+  // Heartbeat, owners, totals.
+  void tick() noexcept;
+  // Ends the threads, cancelling what runs. State kStopping, and kStopped at the end.
+  void stop(const std::string& reason) noexcept;
+
+  uint64_t generation() const noexcept { return generation_; }
+  // Figures of all owners since create(), those that are gone included.
+  Counters totals() const noexcept;
+
+ private:
+  DeviceServer(const pci::Bar& bar, Backend& backend, ring::UniqueFd region_file,
+               const ring::RegionGeometry& geometry, uint64_t generation, const ChannelOptions& options);
+
+  const pci::Bar& bar_;
+  Backend& backend_;
+  ring::UniqueFd region_file_;
+  ring::RegionView region_;
+  uint64_t generation_;
+  Totals totals_;
+  uint64_t heartbeat_ = 0;
+  uint64_t memory_peak_ = 0;
+  std::vector<std::unique_ptr<ChannelServer>> channels_;
+  bool running_ = false;
+};
+
+}  // namespace vgpu::device
