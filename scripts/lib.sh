@@ -55,8 +55,10 @@ step() {
     say "$title: done in $((SECONDS - start)) s"
     rm -f -- "$log"
   else
-    say "$title: FAILED after $((SECONDS - start)) s, with status $status. The end of its output ($log):"
-    tail -n 60 -- "$log" >&2
+    say "$title: FAILED after $((SECONDS - start)) s, with status $status. Its errors, and its end ($log):"
+    grep -E '(^| )(fatal )?error:? ' -- "$log" | sort -u | head -n 60 >&2 || :
+    say "..."
+    tail -n 40 -- "$log" >&2
   fi
   return "$status"
 }
