@@ -1,0 +1,288 @@
+// See block_runner.h.
+#include "device/software/runtime/block_runner.h"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <xmmintrin.h>
+
+#include <boost/context/detail/fcontext.hpp>
+#include <cstring>
+
+#include "device/software/runtime/device_printf.h"
+#include "device/software/runtime/fault_guard.h"
+#include "device/software/runtime/sanitizer_fibers.h"
+
+namespace vgpu::software {
+namespace {
+
+namespace context = boost::context::detail;
+
+constexpr uint32_t kDefaultMxcsr = 0x1F80;
+
+// The host's floating point modes, also when a kernel is left by a jump.
+class FloatModes {
+ public:
+  explicit FloatModes(uint32_t kernel) : host_(_mm_getcsr()) { _mm_setcsr(kernel); }
+  ~FloatModes() { _mm_setcsr(host_); }
+  FloatModes(const FloatModes&) = delete;
+  FloatModes& operator=(const FloatModes&) = delete;
+
+ private:
+  uint32_t host_;
+};
+
+}  // namespace
+
+// ---- what compiled code calls ----
+
+struct BlockRunner::Hooks {
+  static BlockRunner& runner(BlockState* state) { return *static_cast<BlockRunner*>(state->runtime); }
+
+  static uint32_t barrier(BlockState* state, uint32_t warp, uint32_t id, uint32_t threads, BarrierKind kind,
+                          uint32_t predicate, uint32_t active) {
+    return runner(state).wait_at_barrier(warp, id, threads, kind, predicate, active);
+  }
+
+  static void trap(BlockState* state, uint32_t warp, TrapReason reason, uint32_t line) {
+    switch (reason) {
+      case TrapReason::kTrapInstruction:
+        runner(state).fail(Failure::kTrap, warp, line);
+      case TrapReason::kCancelled:
+        runner(state).fail(Failure::kCancelled, warp, line);
+      case TrapReason::kUnsupportedCall:
+        runner(state).fail(Failure::kUnsupportedCall, warp, line);
+    }
+    runner(state).fail(Failure::kTrap, warp, line);
+  }
+
+  static int32_t print(BlockState* state, uint64_t format, uint64_t arguments) {
+    BlockRunner& self = runner(state);
+    int32_t count = -1;
+    bool readable = true;
+    {
+      const FloatModes modes(kDefaultMxcsr);
+      readable = print_from_device(format, arguments, self.plan_->print, count);
+    }
+    if (!readable) self.fail(Failure::kBadPrint, self.current_, 0);
+    return count;
+  }
+
+  static void fiber(context::transfer_t from) {
+    auto& self = *static_cast<BlockRunner*>(from.data);
+    self.scheduler_ = from.fctx;
+    arrived_on_stack(nullptr, &self.host_stack_);
+    const uint32_t warp = self.current_;
+    self.plan_->entry(&self.state_, warp);
+    self.finish_warp(warp);
+  }
+
+  static constexpr RuntimeHooks kTable{.barrier = barrier, .trap = trap, .vprintf = print};
+};
+
+// ---- preparing ----
+
+Result<void> BlockRunner::prepare(const LaunchPlan& plan) {
+  if (shared_.bytes() == 0) {
+    auto range = WindowRange::take(window_, kWindowGranule);
+    if (!range) return std::unexpected(range.error());
+    // The rest of the granule stays unmapped: what lies behind shared memory faults.
+    if (const auto committed = window_.commit(range->address(), kMaxSharedBytes); !committed)
+      return committed;
+    shared_ = std::move(*range);
+  }
+  const uint64_t local_bytes = uint64_t{plan.local_stride} * plan.warps() * kWarpSize;
+  if (local_bytes > local_committed_) {
+    local_ = WindowRange();
+    local_committed_ = 0;
+    auto range = WindowRange::take(window_, local_bytes + kPageBytes);  // the last page stays unmapped
+    if (!range) return std::unexpected(range.error());
+    if (const auto committed = window_.commit(range->address(), local_bytes); !committed) return committed;
+    local_ = std::move(*range);
+    local_committed_ = round_up(local_bytes, kPageBytes);
+  }
+  if (owner_ != plan.context_id) {
+    ::madvise(reinterpret_cast<void*>(shared_.address()), kMaxSharedBytes, MADV_DONTNEED);
+    if (local_committed_ != 0) {
+      ::madvise(reinterpret_cast<void*>(local_.address()), local_committed_, MADV_DONTNEED);
+    }
+    owner_ = plan.context_id;
+  }
+  on_fiber_ = plan.uses_barriers && plan.warps() > 1;
+  if (on_fiber_) {
+    if (const auto reserved = stacks_.reserve(plan.warps()); !reserved) return reserved;
+  }
+  plan_ = &plan;
+  state_ = plan.prototype;
+  state_.hooks = &Hooks::kTable;
+  state_.shared_base = shared_.address();
+  state_.shared_bytes = plan.shared_bytes;
+  state_.local_base = local_.address();
+  state_.local_stride = plan.local_stride;
+  state_.runtime = this;
+  failure_ = Failure::kNone;
+  return {};
+}
+
+// ---- running ----
+
+Result<void> BlockRunner::run(uint64_t first, uint64_t last) {
+  Fault fault;
+  GuardOutcome outcome = GuardOutcome::kDone;
+  {
+    const FloatModes modes(plan_->mxcsr);
+    outcome =
+        run_guarded(GuardRange{.kernel = true}, [this, first, last] { run_blocks(first, last); }, &fault);
+  }
+  if (outcome == GuardOutcome::kDone) return {};
+  if (on_fiber_) {
+    // The jump may have come from a fiber: this thread is on its own stack again.
+    leaving_stack(nullptr, host_stack_);
+    arrived_on_stack(nullptr, nullptr);
+    for (uint32_t warp = 0; warp < plan_->warps(); ++warp) {
+      forget_stack(stacks_.bottom(warp), FiberStacks::kStackBytes);
+    }
+  }
+  switch (outcome) {
+    case GuardOutcome::kFault:
+      return std::unexpected(
+          Error{Status::kIllegalAddress, fmt::format("{}: illegal address {}", where(),
+                                                     fault.address >= kDeviceWindowBase + kDeviceWindowBytes
+                                                         ? std::string("outside the device window")
+                                                         : fmt::format("{:#x}", fault.address))});
+    case GuardOutcome::kStackOverflow:
+      return std::unexpected(
+          Error{Status::kLaunchFailed, fmt::format("{}: the warp's stack overflowed", where())});
+    case GuardOutcome::kIllegalInstruction:
+      return std::unexpected(
+          Error{Status::kIllegalInstruction, fmt::format("{}: illegal instruction", where())});
+    default:
+      return std::unexpected(explain());
+  }
+}
+
+void BlockRunner::run_blocks(uint64_t first, uint64_t last) {
+  const uint64_t columns = state_.nctaid[0];
+  const uint64_t rows = state_.nctaid[1];
+  state_.ctaid[0] = static_cast<uint32_t>(first % columns);
+  state_.ctaid[1] = static_cast<uint32_t>(first / columns % rows);
+  state_.ctaid[2] = static_cast<uint32_t>(first / columns / rows);
+  const uint32_t warps = plan_->warps();
+  for (uint64_t block = first; block < last; ++block) {
+    if (plan_->stop->load(std::memory_order_relaxed) != kRunning) fail(Failure::kCancelled, 0, 0);
+    if (on_fiber_) {
+      run_warps_on_fibers();
+    } else {
+      // A block of one warp passes its barriers at once; others have none.
+      barriers_.start(1);
+      for (uint32_t warp = 0; warp < warps; ++warp) {
+        current_ = warp;
+        plan_->entry(&state_, warp);
+      }
+    }
+    if (++state_.ctaid[0] == columns) {
+      state_.ctaid[0] = 0;
+      if (++state_.ctaid[1] == rows) {
+        state_.ctaid[1] = 0;
+        ++state_.ctaid[2];
+      }
+    }
+  }
+}
+
+void BlockRunner::run_warps_on_fibers() {
+  const uint32_t warps = plan_->warps();
+  barriers_.start(warps);
+  for (uint32_t warp = 0; warp < warps; ++warp) {
+    fibers_[warp] = context::make_fcontext(stacks_.top(warp), FiberStacks::kStackBytes / 2, Hooks::fiber);
+    ready_[warp] = static_cast<uint8_t>(warp);
+  }
+  ready_head_ = 0;
+  ready_count_ = warps;
+  while (ready_count_ > 0) {
+    current_ = ready_[ready_head_];
+    ready_head_ = (ready_head_ + 1) % kMaxWarpsPerBlock;
+    --ready_count_;
+    void* fake_stack = nullptr;
+    leaving_stack(&fake_stack, {stacks_.bottom(current_), FiberStacks::kStackBytes});
+    const auto back = context::jump_fcontext(fibers_[current_], this);
+    arrived_on_stack(fake_stack, nullptr);
+    fibers_[current_] = back.fctx;
+  }
+  if (barriers_.alive() > 0) fail(Failure::kDeadlock, 0, 0);
+}
+
+uint32_t BlockRunner::wait_at_barrier(uint32_t warp, uint32_t id, uint32_t threads, BarrierKind kind,
+                                      uint32_t predicate, uint32_t active) {
+  const auto completion = barriers_.arrive(warp, id, threads, kind, predicate, active);
+  if (completion.complete) {
+    barrier_result_[warp] = completion.result;
+    release(completion);
+    return completion.result;
+  }
+  if (!on_fiber_) fail(Failure::kDeadlock, warp, 0);
+  void* fake_stack = nullptr;
+  leaving_stack(&fake_stack, host_stack_);
+  scheduler_ = context::jump_fcontext(scheduler_, nullptr).fctx;
+  arrived_on_stack(fake_stack, nullptr);
+  return barrier_result_[warp];
+}
+
+void BlockRunner::release(const Barriers::Completion& completion) {
+  for (uint32_t left = completion.released; left != 0; left &= left - 1) {
+    const auto warp = static_cast<uint32_t>(std::countr_zero(left));
+    barrier_result_[warp] = completion.result;
+    ready_[(ready_head_ + ready_count_) % kMaxWarpsPerBlock] = static_cast<uint8_t>(warp);
+    ++ready_count_;
+  }
+}
+
+void BlockRunner::finish_warp(uint32_t) {
+  barriers_.exit([this](const Barriers::Completion& completion) { release(completion); });
+  leaving_stack(nullptr, host_stack_);
+  context::jump_fcontext(scheduler_, nullptr);
+  __builtin_unreachable();
+}
+
+// ---- failing ----
+
+void BlockRunner::fail(Failure failure, uint32_t warp, uint32_t line) {
+  failure_ = failure;
+  failure_warp_ = warp;
+  failure_line_ = line;
+  abandon_guarded();
+}
+
+std::string BlockRunner::where() const {
+  return fmt::format("kernel {} block ({}, {}, {})", plan_->kernel, state_.ctaid[0], state_.ctaid[1],
+                     state_.ctaid[2]);
+}
+
+Error BlockRunner::explain() const {
+  const std::string at = failure_line_ != 0
+                             ? fmt::format("{} warp {} PTX line {}", where(), failure_warp_, failure_line_)
+                             : fmt::format("{} warp {}", where(), failure_warp_);
+  switch (failure_) {
+    case Failure::kTrap:
+      return {Status::kLaunchFailed, at + ": trap"};
+    case Failure::kCancelled:
+      return {Status::kDeviceUnavailable, at + ": cancelled"};
+    case Failure::kUnsupportedCall:
+      return {Status::kInvalidPc, at + ": call of an undefined function or through an unknown address"};
+    case Failure::kBadPrint:
+      return {Status::kIllegalAddress, at + ": printf was given an illegal address"};
+    case Failure::kDeadlock: {
+      std::string waiting;
+      for (uint32_t id = 0; id < Barriers::kCount; ++id) {
+        if (barriers_.waiting(id) != 0) {
+          waiting += fmt::format(" barrier {} has warps {:#x} waiting", id, barriers_.waiting(id));
+        }
+      }
+      return {Status::kLaunchFailed, where() + ": no warp can go on:" + waiting};
+    }
+    case Failure::kNone:
+      break;
+  }
+  return {Status::kLaunchFailed, at};
+}
+
+}  // namespace vgpu::software

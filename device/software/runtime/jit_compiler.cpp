@@ -1,0 +1,32 @@
+// The runtime's way to the JIT, and the backend that uses it.
+#include "device/software/jit/jit.h"
+#include "device/software/runtime/kernel_compiler.h"
+#include "device/software/runtime/software_backend.h"
+
+namespace vgpu::software {
+namespace {
+
+class JitCompiler final : public KernelCompiler {
+ public:
+  explicit JitCompiler(jit::Options options) : jit_(std::move(options)) {}
+
+  Outcome compile(const ptx::Module& module, std::string_view kernel,
+                  const jit::LaunchShape& shape) override {
+    return jit_.compile(module, kernel, shape);
+  }
+  [[nodiscard]] jit::Counters counters() const override { return jit_.counters(); }
+
+ private:
+  jit::Jit jit_;
+};
+
+}  // namespace
+
+device::Result<std::unique_ptr<device::Backend>> make_backend(BackendOptions options) {
+  jit::Options jit_options;
+  jit_options.cache_directory = options.cache_directory;
+  jit_options.opt_level = options.opt_level;
+  return make_backend(std::move(options), std::make_unique<JitCompiler>(std::move(jit_options)));
+}
+
+}  // namespace vgpu::software

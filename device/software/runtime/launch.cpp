@@ -1,0 +1,125 @@
+// SoftwareContext::launch: the checks of a launch, the code for its shape, and its way to the launcher.
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "device/software/runtime/device_attributes.h"
+#include "device/software/runtime/software_context.h"
+
+namespace vgpu::software {
+namespace {
+
+// What cooperative groups keep in the workspace of a grid: its size, then the word that grid.sync() counts
+// on.
+constexpr uint64_t kGridWorkspaceBytes = 256;
+
+std::unexpected<Error> refuse(Status status, std::string_view kernel, std::string why) {
+  return std::unexpected(Error{status, fmt::format("launch of {}: {}", kernel, why)});
+}
+
+}  // namespace
+
+Result<void> SoftwareContext::check_launch(const LoadedFunction& function,
+                                           const protocol::LaunchRequest& request,
+                                           std::size_t parameter_bytes) const {
+  const auto& attributes = function.info().attributes;
+  const uint64_t threads = uint64_t{request.block_x} * request.block_y * request.block_z;
+  if (threads == 0 || request.grid_x == 0 || request.grid_y == 0 || request.grid_z == 0 ||
+      request.grid_x > 0x7fffffffu || request.grid_y > 65535 || request.grid_z > 65535 ||
+      request.block_z > 64) {
+    return refuse(Status::kInvalidValue, function.name(),
+                  fmt::format("grid ({}, {}, {}), block ({}, {}, {})", request.grid_x, request.grid_y,
+                              request.grid_z, request.block_x, request.block_y, request.block_z));
+  }
+  if (threads > attributes.max_threads_per_block) {
+    return refuse(Status::kInvalidValue, function.name(),
+                  fmt::format("{} threads per block; at most {}", threads, attributes.max_threads_per_block));
+  }
+  if (request.shared_bytes > function.max_dynamic_shared()) {
+    return refuse(
+        Status::kInvalidValue, function.name(),
+        fmt::format("{} bytes of dynamic shared memory beside {} static ones; at most {}",
+                    request.shared_bytes, attributes.static_shared_bytes, function.max_dynamic_shared()));
+  }
+  if (parameter_bytes != attributes.parameter_bytes) {
+    return refuse(Status::kInvalidValue, function.name(),
+                  fmt::format("{} bytes of parameters; the kernel has {}", parameter_bytes,
+                              attributes.parameter_bytes));
+  }
+  return {};
+}
+
+Result<uint64_t> SoftwareContext::grid_workspace() {
+  if (grid_workspace_ == 0) {
+    const auto address = memory_.allocate(kGridWorkspaceBytes, RangeKind::kModule);
+    if (!address) return address;
+    grid_workspace_ = *address;
+  }
+  auto* words = reinterpret_cast<uint32_t*>(grid_workspace_);
+  std::memset(words, 0, kGridWorkspaceBytes);
+  words[0] = kGridWorkspaceBytes;
+  return grid_workspace_;
+}
+
+Result<void> SoftwareContext::launch(uint32_t stream, const protocol::LaunchRequest& request,
+                                     std::span<const std::byte> parameters) {
+  if (auto ok = usable(stream); !ok) return ok;
+  const auto found = function(request.function);
+  if (!found) return std::unexpected(found.error());
+  LoadedFunction& kernel = **found;
+  if (auto ok = check_launch(kernel, request, parameters.size()); !ok) return ok;
+
+  const uint32_t ntid[3] = {request.block_x, request.block_y, request.block_z};
+  const uint32_t nctaid[3] = {request.grid_x, request.grid_y, request.grid_z};
+  const auto code = kernel.code(*device_.compiler, jit::LaunchShape::of(ntid, nctaid));
+  if (!code) return std::unexpected(code.error());
+  const jit::CompiledKernel& compiled = *(*code)->kernel;
+  const uint64_t shared_bytes = uint64_t{compiled.dynamic_shared_offset} + request.shared_bytes;
+  if (shared_bytes > kMaxSharedBytes || compiled.local_bytes > kMaxLocalBytes) {
+    return refuse(Status::kInvalidValue, kernel.name(),
+                  fmt::format("{} bytes of shared memory, {} of local memory; at most {} and {}",
+                              shared_bytes, compiled.local_bytes, kMaxSharedBytes, kMaxLocalBytes));
+  }
+
+  LaunchPlan plan;
+  plan.entry = compiled.entry;
+  plan.uses_barriers = compiled.uses_barriers;
+  plan.mxcsr = compiled.mxcsr;
+  plan.threads = ntid[0] * ntid[1] * ntid[2];
+  plan.local_stride = static_cast<uint32_t>(round_up(compiled.local_bytes, 16));
+  plan.shared_bytes = static_cast<uint32_t>(shared_bytes);
+  plan.blocks = uint64_t{nctaid[0]} * nctaid[1] * nctaid[2];
+  plan.context_id = id_;
+  plan.kernel = kernel.name();
+  plan.print = &device_.print;
+  plan.stop = &stop_;
+  plan.nanoseconds_per_block = &(*code)->nanoseconds_per_block;
+
+  std::memcpy(parameters_.data(), parameters.data(), parameters.size());
+  BlockState& state = plan.prototype;
+  state.params = parameters_.data();
+  state.globals = kernel.module().globals();
+  static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t));
+  state.cancel = reinterpret_cast<const uint32_t*>(&stop_);
+  state.dynamic_shared_bytes = request.shared_bytes;
+  std::memcpy(state.ntid, ntid, sizeof ntid);
+  std::memcpy(state.nctaid, nctaid, sizeof nctaid);
+  state.grid_id = ++launches_;
+
+  device_.launches.fetch_add(1, std::memory_order_relaxed);
+  device_.blocks.fetch_add(plan.blocks, std::memory_order_relaxed);
+  if ((request.flags & protocol::kLaunchCooperative) == 0) return keep(device_.launcher->run(plan, runner_));
+
+  const uint64_t resident =
+      uint64_t{resident_blocks(plan.threads, plan.shared_bytes)} * device_.launcher->threads();
+  if (plan.blocks > resident) {
+    return refuse(Status::kCooperativeLaunchTooLarge, kernel.name(),
+                  fmt::format("{} blocks at the same time; at most {}", plan.blocks, resident));
+  }
+  const auto workspace = grid_workspace();
+  if (!workspace) return std::unexpected(workspace.error());
+  state.grid_workspace = *workspace;
+  return keep(device_.launcher->run_cooperative(plan, runner_));
+}
+
+}  // namespace vgpu::software
