@@ -128,7 +128,8 @@ class ConsumerWaits {
       : control_(&control), ops_(&ops), spin_ns_(spin_ns) {}
 
   // Spins for the budget, then sleeps once, until ready() or the doorbell or `max_sleep_ns` (cut to the
-  // table's recheck_ns). Returns ready(). ready() is typically Consumer::ready() || a stop flag.
+  // table's recheck_ns). Returns ready(): false after a wake-up that came late, too. ready() is typically
+  // Consumer::ready() || a stop flag.
   template <typename Ready>
   bool wait(Ready&& ready, uint64_t max_sleep_ns, uint32_t attempt = 0) {
     if (spin_until(ready, spin_ns_)) {
