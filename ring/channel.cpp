@@ -251,7 +251,7 @@ void ChannelOwnership::reset_memory() noexcept {
 
 void ChannelOwnership::announce(uint64_t nonce, ChannelState state) noexcept {
   ChannelControl& control = *view_.control;
-  store_relaxed(control.served.state, static_cast<uint32_t>(state));
+  store_release(control.served.state, static_cast<uint32_t>(state));
   // Pairs with the acquire load in GuestWaits::wait: the new owner sees everything zeroed.
   store_release(control.served.served_nonce, nonce);
   if (waits_ != nullptr) {

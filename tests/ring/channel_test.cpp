@@ -101,9 +101,12 @@ class Claims : public ::testing::Test {
     }
     return true;
   }
+  // Not served_nonce: that is 0 from the beginning of a reset.
   bool vacant(uint32_t channel) {
-    return eventually(
-        [&] { return load_acquire(region.channel(channel).control->served.served_nonce) == 0; });
+    return eventually([&] {
+      return load_acquire(region.channel(channel).control->served.state) ==
+             static_cast<uint32_t>(ChannelState::kFree);
+    });
   }
 
   UniqueFd file;
