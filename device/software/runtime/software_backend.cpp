@@ -34,6 +34,12 @@ class SoftwareBackend final : public device::Backend {
         counters.compile_seconds, counters.cache_hits, counters.failures, device_->memory.used(),
         device_->memory.total());
   }
+  device::BackendCounts counts() const override {
+    const auto counters = device_->compiler->counters();
+    return {.kernels_compiled = counters.compiled,
+            .kernels_from_cache = counters.cache_hits,
+            .compile_ns = static_cast<uint64_t>(counters.compile_seconds * 1e9)};
+  }
 
  private:
   std::unique_ptr<SoftwareDevice> device_;
