@@ -119,7 +119,7 @@ Result<void> drop_privileges(int parent_pid) {
   return {};
 }
 
-void close_descriptors(int keep) noexcept {
+void close_descriptors(int keep, bool keep_output) noexcept {
   if (keep > 2) {
     if (keep > 3) ::close_range(3, static_cast<unsigned>(keep) - 1, 0);
     ::close_range(static_cast<unsigned>(keep) + 1, ~0U, 0);
@@ -131,7 +131,7 @@ void close_descriptors(int keep) noexcept {
     ::dup2(null, STDIN_FILENO);
     ::close(null);
   }
-  ::dup2(STDERR_FILENO, STDOUT_FILENO);
+  if (!keep_output) ::dup2(STDERR_FILENO, STDOUT_FILENO);
 }
 
 Result<bool> confine_files(const SandboxOptions& options) {

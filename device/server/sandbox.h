@@ -21,8 +21,8 @@ struct SandboxOptions {
 Result<void> drop_privileges(int parent_pid);
 
 // Closes every descriptor above 2 but `keep` (-1: none); standard input becomes /dev/null, standard output
-// the standard error, so that nothing is mixed into a program's output.
-void close_descriptors(int keep) noexcept;
+// the standard error unless `keep_output`, so that nothing is mixed into a program's output.
+void close_descriptors(int keep, bool keep_output) noexcept;
 
 // Landlock: only `writable` can be written, and only it and the system's libraries and processor descriptions
 // can be read. Threads started later inherit it. Kernels without Landlock: false, and nothing has changed.

@@ -33,7 +33,7 @@ void publish(WorkerReport& report, const DeviceServer& server, const Backend& ba
 
 Result<void> serve(const WorkerOptions& options, WorkerReport& report, int parent_pid, int ready_fd) {
   if (auto dropped = drop_privileges(parent_pid); !dropped) return dropped;
-  close_descriptors(ready_fd);
+  close_descriptors(ready_fd, options.keep_output);
   if (options.sandbox) {
     SandboxOptions sandbox{.writable = options.writable};
     sandbox.writable.push_back(options.region_path);

@@ -22,6 +22,7 @@ struct WorkerOptions {
   BackendFactory make_backend;  // called inside the worker
   bool sandbox = true;
   std::vector<std::string> writable;  // beside the region: the compilation cache
+  bool keep_output = false;           // standard output stays the parent's, for what kernels print
 };
 
 // Written by the worker, read by the supervisor; no guest sees it. Words through ring/access.h.

@@ -42,7 +42,7 @@ int main(int argc, char** argv) {
       });
   app.add_option("--channels", device.channels, "Processes that can use the device at once")
       ->check(CLI::Range(1u, vgpu::ring::kMaxChannels));
-  app.add_option("--memory", device.memory_bytes, "Bytes of device memory (4G)")
+  app.add_option("--memory", device.memory_bytes, "Bytes of device memory; default: the backend's choice")
       ->transform(CLI::AsSizeValue(false));
   app.add_option("--threads", device.threads, "Threads that execute kernels; 0: one per processor");
   app.add_option("--cache-dir", device.cache_directory, "Where compiled kernels are kept");

@@ -11,8 +11,8 @@ struct DeviceOptions {
   std::string path;  // of the region's file; empty: the default
   uint64_t region_bytes = 256ull << 20;
   uint32_t channels = 16;
-  uint64_t memory_bytes = 4ull << 30;
-  uint32_t threads = 0;  // 0: as many as processors
+  uint64_t memory_bytes = 0;  // 0: the backend's choice
+  uint32_t threads = 0;       // 0: as many as processors
   std::string cache_directory;
   std::string log_file;
   std::string log_level = "info";

@@ -39,8 +39,8 @@ constexpr std::string_view kPrivatePrefix = "vgpu-run-";
 constexpr std::string_view kSharedMemory = "/dev/shm";
 
 std::expected<std::unique_ptr<Supervisor>, device::Error> start(const DeviceOptions& options,
-                                                                const std::string& path) {
-  auto factory = backend_factory(options);
+                                                                const std::string& path, bool for_command) {
+  auto factory = backend_factory(options, for_command);
   if (!factory) return std::unexpected(std::move(factory.error()));
   device::SupervisorOptions supervisor_options;
   supervisor_options.region_bytes = options.region_bytes;
@@ -49,6 +49,7 @@ std::expected<std::unique_ptr<Supervisor>, device::Error> start(const DeviceOpti
   worker.server.geometry = device::default_geometry(options.region_bytes, options.channels);
   worker.make_backend = std::move(*factory);
   worker.sandbox = options.sandbox;
+  worker.keep_output = for_command;
   if (!options.cache_directory.empty()) {
     std::error_code error;
     fs::create_directories(options.cache_directory, error);
@@ -129,7 +130,7 @@ int serve_device(const DeviceOptions& options) {
   if (!set_up_log(options)) return kFailed;
   const std::string path =
       options.path.empty() ? pci::default_region_path(pci::LocateOptions{}, ::geteuid()) : options.path;
-  auto supervisor = start(options, path);
+  auto supervisor = start(options, path, false);
   if (!supervisor) {
     fmt::print(stderr, "vgpu-device: {}\n", supervisor.error().reason);
     return kFailed;
@@ -169,7 +170,7 @@ int run_command(const DeviceOptions& options, const RunOptions& run) {
       options.path.empty()
           ? fmt::format("{}/{}{}-{:016x}", kSharedMemory, kPrivatePrefix, ::getpid(), ring::random_nonzero())
           : options.path;
-  auto supervisor = start(device_options, path);
+  auto supervisor = start(device_options, path, true);
   if (!supervisor) {
     fmt::print(stderr, "vgpu-device: {}\n", supervisor.error().reason);
     return kFailed;
