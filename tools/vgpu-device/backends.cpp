@@ -64,6 +64,7 @@ Result<device::BackendFactory> backend_factory(const DeviceOptions& options,
       return software::make_backend(software_options);
     });
   }
+#endif
   return std::unexpected(
       device::Error{protocol::Status::kInvalidValue,
                     fmt::format("there is no backend '{}': software, null", options.backend)});
