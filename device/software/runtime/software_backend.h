@@ -19,15 +19,15 @@ class KernelCompiler;
 
 struct BackendOptions {
   std::string name = "vGPU software device";
-  uint32_t device_index = 0;                      // of several devices of one host
-  std::optional<std::array<std::byte, 16>> uuid;  // absent: derived from the machine's id and the index
-  uint64_t memory_bytes = 0;              // 0: three quarters of what is available now, at most 64 GiB
-  uint32_t threads = 0;                   // that run blocks; 0: as many as the machine runs at a time
-  std::filesystem::path cache_directory;  // compiled code; empty: none is kept
-  int opt_level = 2;                      // of the compiler
+  uint32_t device_index = 0;                           // of several devices of one host
+  std::optional<std::array<std::byte, 16>> uuid = {};  // absent: derived from the machine's id and the index
+  uint64_t memory_bytes = 0;                   // 0: three quarters of what is available now, at most 64 GiB
+  uint32_t threads = 0;                        // that run blocks; 0: as many as the machine runs at a time
+  std::filesystem::path cache_directory = {};  // compiled code; empty: none is kept
+  int opt_level = 2;                           // of the compiler
   uint32_t pci_domain = 0, pci_bus = 0, pci_device = 0;  // as device attributes tell them
   // What kernels print, a call's text at a time; called by one thread at a time.
-  std::function<void(std::string_view)> print;
+  std::function<void(std::string_view)> print = {};
 };
 
 // Contexts must not outlive the backend. Loads nothing of a guest; may be called before privileges are
