@@ -32,8 +32,8 @@ struct Error {
 // What a compiled kernel is specialised on. Two launches with equal shapes share code.
 struct LaunchShape {
   std::uint32_t ntid[3] = {1, 1, 1};
-  // nctaid[i] * ntid[i] <= 2^31 for every i: thread indices fit in 31 bits, so that address arithmetic on them
-  // is known not to wrap. False is always right, and slower.
+  // nctaid[i] * ntid[i] <= 2^31 for every i: thread indices fit in 31 bits, so that address arithmetic on
+  // them is known not to wrap. False is always right, and slower.
   bool indices_fit_31_bits = false;
 
   [[nodiscard]] static LaunchShape of(const std::uint32_t (&ntid)[3], const std::uint32_t (&nctaid)[3]);
@@ -48,7 +48,7 @@ class CompiledKernel {
   CompiledKernel& operator=(const CompiledKernel&) = delete;
 
   WarpFunction entry = nullptr;
-  bool uses_barriers = false;             // false: the warps of a block may run one after another, without fibers
+  bool uses_barriers = false;  // false: the warps of a block may run one after another, without fibers
   std::uint32_t static_shared_bytes = 0;  // as ptx::layout_shared places it; dynamic shared memory follows at
   std::uint32_t dynamic_shared_offset = 0;  // this offset: BlockState::shared_bytes = offset + dynamic bytes
   std::uint32_t local_bytes = 0;            // per thread
@@ -65,10 +65,10 @@ class CompiledKernel {
 struct Options {
   std::filesystem::path cache_directory;  // empty: no disk cache
   std::uint64_t cache_bytes = std::uint64_t{512} << 20;
-  int opt_level = 2;        // 0, 1, 2; large kernels are taken one level down
-  std::string cpu;          // empty: the host's; a name LLVM knows otherwise
-  std::string features;     // with `cpu`: LLVM feature string
-  bool verify = false;      // run the verifiers of both forms after every pass
+  int opt_level = 2;     // 0, 1, 2; large kernels are taken one level down
+  std::string cpu;       // empty: the host's; a name LLVM knows otherwise
+  std::string features;  // with `cpu`: LLVM feature string
+  bool verify = false;   // run the verifiers of both forms after every pass
   // Called with the text of each stage ("ir", "llvm", "llvm-optimised"); for tests and inspection.
   std::function<void(std::string_view stage, const std::string& text)> dump;
 };
@@ -89,8 +89,9 @@ class Jit {
   Jit(const Jit&) = delete;
   Jit& operator=(const Jit&) = delete;
 
-  [[nodiscard]] std::expected<std::shared_ptr<const CompiledKernel>, Error> compile(
-      const ptx::Module& module, std::string_view kernel, const LaunchShape& shape);
+  [[nodiscard]] std::expected<std::shared_ptr<const CompiledKernel>, Error> compile(const ptx::Module& module,
+                                                                                    std::string_view kernel,
+                                                                                    const LaunchShape& shape);
   [[nodiscard]] Counters counters() const;
 
  private:

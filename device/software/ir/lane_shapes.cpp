@@ -1,0 +1,353 @@
+// The fixed point: shapes of values (lane_transfer.cpp) and, from the branches whose condition is not
+// uniform, the blocks that part of a warp may run. Both only ever get worse, so the iteration ends.
+#include "device/software/ir/lane_shapes.h"
+
+#include <algorithm>
+
+#include "device/software/ir/lane_transfer.h"
+
+namespace vgpu::software::ir {
+
+namespace {
+
+class Analysis {
+ public:
+  explicit Analysis(const Function& function) : function_(function), transfer_(function, result_) {
+    const std::size_t count = function.blocks.size();
+    result_.tables.push_back({});
+    result_.of.resize(function.values.size());
+    result_.order = linear_order(function);
+    result_.position.assign(count, kNone);
+    for (std::uint32_t i = 0; i < result_.order.size(); ++i) result_.position[result_.order[i]] = i;
+    result_.loops = find_loops(function);
+    result_.partial.assign(count, false);
+    result_.is_kill.assign(count, false);
+    for (const BlockId id : result_.order) {
+      const Block& block = function.blocks[id];
+      result_.is_kill[id] =
+          id != 0 && block.terminator == Terminator::kExit && block.body.empty() && block.phis.empty();
+    }
+    // Lanes that branch to a kill block stop there; for the others the branch does not part anything.
+    flow_.resize(count);
+    for (const BlockId id : result_.order) {
+      for (const BlockId succ : function.blocks[id].succs) {
+        if (!result_.is_kill[succ]) flow_[id].push_back(succ);
+      }
+    }
+    post_ = post_dominators(flow_);
+    loops_of_.resize(count);
+    for (std::uint32_t i = 0; i < result_.loops.size(); ++i) {
+      for (const BlockId id : result_.order) {
+        if (result_.loops[i].contains[id]) loops_of_[id].push_back(i);
+      }
+    }
+    parting_.assign(count, false);
+    joins_.assign(count, false);
+    left_unevenly_.assign(result_.loops.size(), false);
+  }
+
+  LaneShapes run() {
+    for (std::size_t i = 0; i < function_.values.size(); ++i) {
+      if (function_.values[i].instruction == kNone) {
+        result_.of[i] = transfer_.constant(function_.values[i]);
+      }
+    }
+    std::vector<std::uint8_t> updates(function_.values.size(), 0);
+    for (bool changed = true; changed;) {
+      changed = false;
+      for (const BlockId id : reverse_post_order(function_)) {
+        for (const InstructionId phi : function_.blocks[id].phis) changed |= update_phi(id, phi, updates);
+        for (const InstructionId inst : function_.blocks[id].body) changed |= update(inst, updates);
+      }
+      changed |= find_partings();
+    }
+    // What the iteration never reached cannot be executed; say the safe thing.
+    for (Shape& shape : result_.of) {
+      if (shape.kind == ShapeKind::kUnreached) shape.kind = ShapeKind::kVarying;
+    }
+    form_chains();
+    return std::move(result_);
+  }
+
+ private:
+  // Within the loop every lane sees the same iteration; behind it, the one it left in.
+  [[nodiscard]] Shape at_use(ValueId value, BlockId user) const {
+    const Shape& shape = result_.of[value];
+    const InstructionId id = function_.values[value].instruction;
+    if (id == kNone || shape.is_varying() || shape.kind == ShapeKind::kUnreached) return shape;
+    if (shape.known) return shape;
+    for (const std::uint32_t loop : loops_of_[function_.instructions[id].block]) {
+      if (left_unevenly_[loop] && !result_.loops[loop].contains[user])
+        return Shape{.kind = ShapeKind::kVarying};
+    }
+    return shape;
+  }
+
+  bool settle(ValueId value, Shape next, std::vector<std::uint8_t>& updates) {
+    Shape& old = result_.of[value];
+    if (next.kind == ShapeKind::kUnreached || old.is_varying()) return false;
+    if (old.kind != ShapeKind::kUnreached) {
+      if (old.kind != next.kind || (old.kind == ShapeKind::kOffsets && old.table != next.table)) {
+        next = Shape{.kind = ShapeKind::kVarying};
+      } else {
+        if (!old.known || next.base != old.base) next.known = false;
+        if (!old.exact) next.exact = false;
+        next.align = std::min(old.align, next.align);
+        next.low = std::min(old.low, next.low);
+        next.high = std::max(old.high, next.high);
+        if (next.known)
+          next.base = old.base;
+        else
+          next.base = 0;
+        if (next != old && ++updates[value] > 6) transfer_.forget_range(next, function_.values[value].type);
+      }
+    }
+    if (next == old) return false;
+    old = next;
+    return true;
+  }
+
+  bool update(InstructionId id, std::vector<std::uint8_t>& updates) {
+    const Instruction& inst = function_.instructions[id];
+    shapes_.clear();
+    for (const ValueId operand : inst.operands) shapes_.push_back(at_use(operand, inst.block));
+    bool changed = false;
+    for (std::uint32_t i = 0; i < inst.results.size(); ++i) {
+      changed |= settle(inst.results[i], transfer_.apply(inst, i, shapes_), updates);
+    }
+    return changed;
+  }
+
+  bool update_phi(BlockId block, InstructionId id, std::vector<std::uint8_t>& updates) {
+    const Instruction& phi = function_.instructions[id];
+    const ValueId result = phi.results[0];
+    Shape merged;
+    bool same = true;
+    ValueId first = kNone;
+    for (const ValueId operand : phi.operands) {
+      if (function_.values[operand].is_undef) continue;
+      if (first == kNone) first = operand;
+      if (operand != first) same = false;
+      const Shape shape = at_use(operand, block);
+      if (shape.kind == ShapeKind::kUnreached) continue;
+      merged = merged.kind == ShapeKind::kUnreached ? shape : transfer_.join(merged, shape);
+    }
+    if (joins_[block] && !same && merged.kind != ShapeKind::kUnreached)
+      merged = Shape{.kind = ShapeKind::kVarying};
+    return settle(result, merged, updates);
+  }
+
+  bool find_partings() {
+    bool changed = false;
+    for (const BlockId id : result_.order) {
+      const Block& block = function_.blocks[id];
+      if (parting_[id] || block.terminator != Terminator::kBranch || flow_[id].size() < 2) continue;
+      const Shape shape = at_use(block.condition, id);
+      if (shape.kind == ShapeKind::kUnreached || shape.is_uniform()) continue;
+      parting_[id] = true;
+      changed = true;
+      part(id);
+    }
+    return changed;
+  }
+
+  // Lanes part at `branch` and meet at its post-dominator: blocks between run with part of them.
+  void part(BlockId branch) {
+    const BlockId meet = post_[branch];
+    std::vector<BlockId> work(flow_[branch]);
+    std::vector<bool> reached(function_.blocks.size() + 1, false);
+    std::vector<BlockId> region;
+    while (!work.empty()) {
+      const BlockId id = work.back();
+      work.pop_back();
+      if (id == meet || reached[id]) continue;
+      reached[id] = true;
+      region.push_back(id);
+      result_.partial[id] = true;
+      for (const BlockId succ : flow_[id]) work.push_back(succ);
+    }
+    reached[branch] = true;
+    if (meet != function_.blocks.size()) region.push_back(meet);
+    for (const BlockId id : region) {
+      // Lanes go round a natural loop in step: what comes from its latch does not mix with what enters.
+      const bool own_header = std::ranges::any_of(loops_of_[branch], [&](std::uint32_t loop) {
+        return result_.loops[loop].header == id && result_.loops[loop].is_natural &&
+               result_.loops[loop].latches.size() == 1;
+      });
+      std::size_t from = 0;
+      for (const BlockId pred : function_.blocks[id].preds) from += reached[pred] ? 1 : 0;
+      if (from > 1 && !own_header) joins_[id] = true;
+      // Irreducible: no claim about who meets whom.
+      for (const std::uint32_t loop : loops_of_[id]) {
+        if (!result_.loops[loop].is_natural) joins_[id] = true;
+      }
+    }
+    for (const std::uint32_t loop : loops_of_[branch]) {
+      const bool meets_inside = meet != function_.blocks.size() && result_.loops[loop].contains[meet];
+      if (!meets_inside) left_unevenly_[loop] = true;
+    }
+    for (std::uint32_t loop = 0; loop < result_.loops.size(); ++loop) {
+      if (!result_.loops[loop].is_natural && result_.partial[result_.loops[loop].header])
+        left_unevenly_[loop] = true;
+    }
+  }
+
+  // Connected partial blocks become one chain, which all its lanes leave for the same block.
+  void form_chains() {
+    const std::size_t count = function_.blocks.size();
+    for (;;) {
+      result_.component.assign(count, kNone);
+      result_.chains.clear();
+      for (const BlockId start : result_.order) {
+        if (!result_.partial[start] || result_.component[start] != kNone) continue;
+        const auto number = static_cast<std::uint32_t>(result_.chains.size());
+        result_.chains.emplace_back();
+        std::vector<BlockId> work{start};
+        while (!work.empty()) {
+          const BlockId id = work.back();
+          work.pop_back();
+          if (!result_.partial[id] || result_.component[id] != kNone) continue;
+          result_.component[id] = number;
+          result_.chains[number].push_back(id);
+          for (const BlockId succ : flow_[id]) work.push_back(succ);
+          for (const BlockId pred : function_.blocks[id].preds) {
+            work.push_back(pred);
+            // Two chains entered by one branch would need two walks: make them one.
+            for (const BlockId other : flow_[pred]) work.push_back(other);
+          }
+        }
+        std::ranges::sort(result_.chains[number], {}, [&](BlockId id) { return result_.position[id]; });
+      }
+      result_.chain_exit.assign(result_.chains.size(), kNone);
+      bool grew = false;
+      for (std::size_t i = 0; i < result_.chains.size(); ++i) {
+        std::vector<BlockId> exits;
+        const auto note = [&](BlockId succ) {
+          if (!result_.partial[succ] && std::ranges::find(exits, succ) == exits.end()) exits.push_back(succ);
+        };
+        for (const BlockId id : result_.chains[i]) {
+          for (const BlockId succ : flow_[id]) note(succ);
+          // A branch whose one side goes past the chain.
+          for (const BlockId pred : function_.blocks[id].preds) {
+            if (!result_.partial[pred] && parting_[pred]) {
+              for (const BlockId succ : flow_[pred]) note(succ);
+            }
+          }
+        }
+        if (exits.size() > 1) {
+          for (const BlockId id : exits) result_.partial[id] = true;
+          grew = true;
+        } else if (exits.size() == 1) {
+          result_.chain_exit[i] = exits[0];
+        }
+      }
+      if (!grew) break;
+    }
+  }
+
+  const Function& function_;
+  LaneShapes result_;
+  LaneTransfer transfer_;
+  std::vector<std::vector<BlockId>> flow_;  // successors without kill blocks
+  std::vector<BlockId> post_;
+  std::vector<std::vector<std::uint32_t>> loops_of_;
+  std::vector<bool> parting_;        // blocks whose branch parts lanes
+  std::vector<bool> joins_;          // blocks where parted lanes meet
+  std::vector<bool> left_unevenly_;  // loops that lanes leave in different iterations
+  std::vector<Shape> shapes_;
+
+ public:
+  [[nodiscard]] const std::vector<bool>& left_unevenly() const { return left_unevenly_; }
+};
+
+}  // namespace
+
+LaneShapes analyse_lanes(const Function& function) {
+  Analysis analysis(function);
+  LaneShapes shapes = analysis.run();
+  shapes.left_unevenly = analysis.left_unevenly();
+  return shapes;
+}
+
+void keep_live_outs(Function& function, LaneShapes& shapes) {
+  std::vector<std::vector<std::uint32_t>> uneven(function.blocks.size());
+  for (std::uint32_t i = 0; i < shapes.loops.size(); ++i) {
+    if (!shapes.left_unevenly[i]) continue;
+    for (const BlockId id : shapes.order) {
+      if (shapes.loops[i].contains[id]) uneven[id].push_back(i);
+    }
+  }
+  std::vector<ValueId> kept(function.values.size(), kNone);
+  const auto use = [&](ValueId value, BlockId user) {
+    const InstructionId id = function.values[value].instruction;
+    if (id == kNone || shapes.of[value].known) return value;
+    const BlockId home = function.instructions[id].block;
+    const bool outside = std::ranges::any_of(
+        uneven[home], [&](std::uint32_t loop) { return !shapes.loops[loop].contains[user]; });
+    if (!outside) return value;
+    if (kept[value] == kNone) {
+      Instruction keep;
+      keep.op = Op::kKeep;
+      keep.type = function.values[value].type;
+      keep.block = home;
+      keep.line = function.instructions[id].line;
+      keep.operands = {value};
+      const bool is_phi = function.instructions[id].op == Op::kPhi;
+      const InstructionId keep_id = function.create(std::move(keep), 1);
+      auto& body = function.blocks[home].body;
+      const auto at = is_phi ? body.begin() : std::ranges::find(body, id) + 1;
+      body.insert(at, keep_id);
+      kept[value] = function.instructions[keep_id].results[0];
+      shapes.of.resize(function.values.size(), Shape{.kind = ShapeKind::kVarying});
+    }
+    return kept[value];
+  };
+  for (const BlockId id : shapes.order) {
+    for (const InstructionId phi : function.blocks[id].phis) {
+      for (std::size_t i = 0; i < function.blocks[id].preds.size(); ++i) {
+        const ValueId by = use(function.instructions[phi].operands[i], function.blocks[id].preds[i]);
+        function.instructions[phi].operands[i] = by;
+      }
+    }
+    const std::vector<InstructionId> body = function.blocks[id].body;
+    for (const InstructionId inst : body) {
+      for (std::size_t i = 0; i < function.instructions[inst].operands.size(); ++i) {
+        const ValueId by = use(function.instructions[inst].operands[i], id);
+        function.instructions[inst].operands[i] = by;
+      }
+    }
+    if (function.blocks[id].condition != kNone) {
+      const ValueId by = use(function.blocks[id].condition, id);
+      function.blocks[id].condition = by;
+    }
+  }
+}
+
+std::string print(const LaneShapes& shapes, const Function& function) {
+  std::string text;
+  for (const BlockId id : shapes.order) {
+    const Block& block = function.blocks[id];
+    text += "b" + std::to_string(id) + (shapes.partial[id] ? " partial" : "") +
+            (shapes.is_kill[id] ? " kill" : "") + "\n";
+    const auto line = [&](InstructionId i) {
+      const Instruction& inst = function.instructions[i];
+      for (const ValueId value : inst.results) {
+        const Shape& shape = shapes.of[value];
+        constexpr const char* kKinds[] = {"unreached", "uniform", "offsets", "varying"};
+        text += "  %" + std::to_string(value) + " " + name_of(inst.op) + ": " +
+                kKinds[static_cast<std::uint8_t>(shape.kind)];
+        if (shape.known) text += " base " + std::to_string(shape.base);
+        if (shape.kind == ShapeKind::kOffsets) {
+          text += " +";
+          for (const std::int64_t entry : shapes.table_of(shape)) text += " " + std::to_string(entry);
+        }
+        text += "\n";
+      }
+    };
+    for (const InstructionId i : block.phis) line(i);
+    for (const InstructionId i : block.body) line(i);
+  }
+  return text;
+}
+
+}  // namespace vgpu::software::ir

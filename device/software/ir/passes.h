@@ -1,0 +1,26 @@
+// The passes over the form, in the order prepare() runs them. Each keeps the rules that verify() checks.
+#pragma once
+
+#include <expected>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "device/software/ir/ir.h"
+#include "device/software/ir/lower.h"
+
+namespace vgpu::software::ir {
+
+// Registers to values: phis where lives meet (pruned), uninitialised reads to undef.
+void build_ssa(Function& function);
+
+// Folds constants, copies and branches known at compile time, drops what nobody uses.
+void simplify(Function& function);
+
+// Everything between PTX and lane shapes: lower, build_ssa, simplify, normalise_loops.
+// `after`, if set, is called with the name of each pass when it is done.
+[[nodiscard]] std::expected<Function, LowerError> prepare(
+    const ptx::Module& module, std::string_view kernel, const LowerOptions& options,
+    const std::function<void(std::string_view pass, const Function&)>& after = {});
+
+}  // namespace vgpu::software::ir

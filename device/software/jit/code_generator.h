@@ -1,0 +1,45 @@
+// LLVM behind a small wall: the form with its lane shapes to an object file, and an object file to running
+// code.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "device/software/ir/ir.h"
+#include "device/software/ir/lane_shapes.h"
+
+namespace vgpu::software::jit {
+
+// Code in memory; unloaded with the object.
+class LoadedCode {
+ public:
+  virtual ~LoadedCode() = default;
+  [[nodiscard]] virtual std::uint64_t address() const = 0;
+};
+
+// Thread-safe after construction.
+class CodeGenerator {
+ public:
+  CodeGenerator(const std::string& cpu, const std::string& features, int opt_level);
+  ~CodeGenerator();
+
+  // Why nothing can be compiled here (a processor without AVX2, say); empty if all is well.
+  [[nodiscard]] const std::string& problem() const;
+  // Processor, features, LLVM, and this generator's own sources: part of every cache key.
+  [[nodiscard]] const std::string& fingerprint() const;
+
+  [[nodiscard]] std::expected<std::string, std::string> generate(
+      const ir::Function& function, const ir::LaneShapes& shapes, bool verify,
+      const std::function<void(std::string_view, const std::string&)>& dump) const;
+  [[nodiscard]] std::expected<std::unique_ptr<LoadedCode>, std::string> link(const std::string& object) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace vgpu::software::jit

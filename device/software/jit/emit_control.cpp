@@ -1,0 +1,419 @@
+// Blocks, masks and phis. Every value used outside its block, and every phi, has a home on the stack; LLVM
+// turns homes into registers. That keeps the code right although walking blocks under masks changes the
+// graph.
+#include <algorithm>
+
+#include "device/software/jit/emitter.h"
+
+namespace vgpu::software::jit {
+
+namespace {
+constexpr auto kNoBlock = ir::kNone;
+}
+
+Emitter::Emitter(llvm::Module& module, const ir::Function& function, const ir::LaneShapes& shapes,
+                 Target target)
+    : module_(module),
+      context_(module.getContext()),
+      function_(function),
+      shapes_(shapes),
+      target_(target),
+      b_(module.getContext()) {}
+
+llvm::BasicBlock* Emitter::new_block(const char* name) {
+  return llvm::BasicBlock::Create(context_, name, code_);
+}
+
+void Emitter::run(const std::string& symbol) {
+  auto* pointer = llvm::PointerType::get(context_, 0);
+  auto* signature = llvm::FunctionType::get(b_.getVoidTy(), {pointer, b_.getInt32Ty()}, false);
+  code_ = llvm::Function::Create(signature, llvm::GlobalValue::ExternalLinkage, symbol, module_);
+  code_->addFnAttr("prefer-vector-width", target_.avx512 ? "512" : "256");
+  code_->addFnAttr("min-legal-vector-width", target_.avx512 ? "512" : "256");
+  code_->addFnAttr("frame-pointer", "none");
+  code_->addFnAttr(llvm::Attribute::NoUnwind);
+  if (function_.flush == ir::FlushMode::kAlways) {
+    code_->addFnAttr("denormal-fp-math", "preserve-sign,preserve-sign");
+  }
+  state_ = code_->getArg(0);
+  warp_ = code_->getArg(1);
+  entry_ = new_block("entry");
+  return_ = new_block("return");
+  const std::size_t count = function_.blocks.size();
+  body_.assign(count, nullptr);
+  check_.assign(count, nullptr);
+  after_.assign(count, nullptr);
+  waiting_.assign(count, nullptr);
+  for (const BlockId id : shapes_.order) {
+    body_[id] = new_block("b");
+    if (is_partial(id)) {
+      check_[id] = new_block("check");
+      after_[id] = new_block("after");
+    }
+  }
+  b_.SetInsertPoint(return_);
+  b_.CreateRetVoid();
+  b_.SetInsertPoint(entry_);
+  // Do lanes ever stop before others?
+  chain_loses_lanes_.assign(shapes_.chains.size(), false);
+  always_full_ = function_.threads() % kWarpSize == 0;
+  for (const BlockId id : shapes_.order) {
+    const ir::Block& block = function_.blocks[id];
+    bool loses = is_partial(id) && block.terminator == ir::Terminator::kExit;
+    for (const BlockId succ : block.succs) {
+      if (!shapes_.is_kill[succ]) continue;
+      if (is_partial(id)) loses = true;
+      if (block.terminator == ir::Terminator::kBranch && !shape(block.condition).is_uniform())
+        always_full_ = false;
+    }
+    if (!loses) continue;
+    always_full_ = false;
+    if (is_partial(id)) chain_loses_lanes_[shapes_.component[id]] = true;
+  }
+  declare_homes();
+  emit_prologue();
+  for (const BlockId id : shapes_.order) emit_block(id);
+  for (std::size_t i = 0; i < shapes_.chains.size(); ++i) emit_chain_links(i);
+}
+
+// Which values are read in another block than their own?
+void Emitter::declare_homes() {
+  needs_home_.assign(function_.values.size(), false);
+  homes_.assign(function_.values.size(), nullptr);
+  const auto used_in = [&](ValueId value, BlockId block) {
+    const ir::InstructionId id = function_.values[value].instruction;
+    if (id != ir::kNone && function_.instructions[id].block != block) needs_home_[value] = true;
+  };
+  for (const BlockId id : shapes_.order) {
+    const ir::Block& block = function_.blocks[id];
+    for (const auto phi : block.phis) {
+      const Inst& inst = function_.instructions[phi];
+      needs_home_[inst.results[0]] = true;
+      for (std::size_t i = 0; i < block.preds.size(); ++i) used_in(inst.operands[i], block.preds[i]);
+    }
+    for (const auto i : block.body) {
+      const Inst& inst = function_.instructions[i];
+      if (inst.op == ir::Op::kKeep) needs_home_[inst.results[0]] = true;
+      for (const ValueId operand : inst.operands) used_in(operand, id);
+    }
+    if (block.condition != ir::kNone) used_in(block.condition, id);
+  }
+  for (ValueId value = 0; value < function_.values.size(); ++value) {
+    if (!needs_home_[value] || shape(value).known) continue;
+    homes_[value] = b_.CreateAlloca(type(function_.values[value].type, shape(value).is_varying()));
+  }
+}
+
+void Emitter::emit_prologue() {
+  auto* pointer = llvm::PointerType::get(context_, 0);
+  const auto field = [&](llvm::Type* t, std::size_t offset) {
+    auto* load =
+        b_.CreateAlignedLoad(t, b_.CreateConstGEP1_64(b_.getInt8Ty(), state_, offset), llvm::Align(4));
+    load->setMetadata(llvm::LLVMContext::MD_invariant_load, llvm::MDNode::get(context_, {}));
+    return load;
+  };
+  hooks_ = field(pointer, offsetof(BlockState, hooks));
+  params_ = field(pointer, offsetof(BlockState, params));
+  globals_ = field(pointer, offsetof(BlockState, globals));
+  cancel_ = field(pointer, offsetof(BlockState, cancel));
+  shared_base_ = field(b_.getInt64Ty(), offsetof(BlockState, shared_base));
+  shared_bytes_ = field(b_.getInt32Ty(), offsetof(BlockState, shared_bytes));
+  local_base_ = field(b_.getInt64Ty(), offsetof(BlockState, local_base));
+  local_stride_ = field(b_.getInt32Ty(), offsetof(BlockState, local_stride));
+  // The first page boundary at or behind the end: nothing is mapped there.
+  shared_limit_ = b_.CreateAnd(b_.CreateAdd(shared_bytes_, i32(4095)), i32(0x00FF'F000));
+  threads_ =
+      b_.CreateAdd(splat(b_.CreateShl(warp_, i32(5))), table_constant(
+                                                           ir::Type::kI32,
+                                                           [] {
+                                                             ir::LaneTable table{};
+                                                             for (std::size_t i = 0; i < kWarpSize; ++i)
+                                                               table[i] = static_cast<std::int64_t>(i);
+                                                             return table;
+                                                           }(),
+                                                           0));
+  auto* wide = type(ir::Type::kI64, true);
+  local_offsets_ = b_.CreateAdd(
+      splat(b_.CreateSub(local_base_, i64(kDeviceWindowBase))),
+      b_.CreateMul(b_.CreateZExt(threads_, wide), splat(b_.CreateZExt(local_stride_, b_.getInt64Ty()))));
+  live_ = b_.CreateAlloca(b_.getInt32Ty());
+  for (std::size_t i = 0; i < shapes_.chains.size(); ++i) {
+    for (const BlockId id : shapes_.chains[i]) waiting_[id] = b_.CreateAlloca(b_.getInt32Ty());
+    const BlockId exit = shapes_.chain_exit[i];
+    if (exit != kNoBlock && waiting_[exit] == nullptr) waiting_[exit] = b_.CreateAlloca(b_.getInt32Ty());
+  }
+  for (llvm::AllocaInst* slot : waiting_) {
+    if (slot != nullptr) b_.CreateStore(i32(0), slot);
+  }
+  if (always_full_) {
+    b_.CreateStore(i32(0xFFFF'FFFF), live_);
+  } else {
+    b_.CreateStore(bits_of_mask(b_.CreateICmpULT(threads_, splat(i32(function_.threads())))), live_);
+  }
+  // The terminator is added when everything that wants a slot in the entry has one.
+  auto* first = new_block("first");
+  b_.CreateBr(first);
+  b_.SetInsertPoint(first);
+  block_ = 0;
+  go(0, 0);
+}
+
+bool Emitter::full_mask() const {
+  return always_full_ && !is_partial(block_);
+}
+
+llvm::Value* Emitter::mask() {
+  if (mask_ == nullptr) {
+    mask_ = full_mask() ? static_cast<V>(i32(0xFFFF'FFFF)) : b_.CreateLoad(b_.getInt32Ty(), live_);
+  }
+  return mask_;
+}
+
+llvm::Value* Emitter::mask_vector() {
+  if (mask_vector_ == nullptr) mask_vector_ = as_mask(mask());
+  return mask_vector_;
+}
+
+void Emitter::poll_cancel() {
+  auto* load = b_.CreateAlignedLoad(b_.getInt32Ty(), cancel_, llvm::Align(4));
+  load->setAtomic(llvm::AtomicOrdering::Monotonic);
+  auto* cancelled = new_block("cancelled");
+  auto* next = new_block("next");
+  b_.CreateCondBr(b_.CreateICmpNE(load, i32(0)), cancelled, next,
+                  llvm::MDNode::get(context_, {llvm::MDString::get(context_, "branch_weights"),
+                                               llvm::ConstantAsMetadata::get(i32(1)),
+                                               llvm::ConstantAsMetadata::get(i32(1'000'000))}));
+  b_.SetInsertPoint(cancelled);
+  emit_trap(i32(static_cast<std::uint32_t>(TrapReason::kCancelled)), 0);
+  b_.CreateBr(next);
+  b_.SetInsertPoint(next);
+}
+
+void Emitter::add_lanes(BlockId to, V lanes) {
+  b_.CreateStore(b_.CreateOr(b_.CreateLoad(b_.getInt32Ty(), waiting_[to]), lanes), waiting_[to]);
+}
+
+void Emitter::collect_phis(BlockId from, BlockId to, V edge, std::vector<PhiWrite>& writes) {
+  const ir::Block& block = function_.blocks[to];
+  const auto slot = static_cast<std::size_t>(std::ranges::find(block.preds, from) - block.preds.begin());
+  for (const auto id : block.phis) {
+    const Inst& phi = function_.instructions[id];
+    const ValueId result = phi.results[0];
+    const ValueId operand = phi.operands[slot];
+    if (shape(result).known || function_.values[operand].is_undef) continue;
+    writes.push_back({result, get(operand, shape(result).is_varying()), edge});
+  }
+}
+
+void Emitter::store_phis(const std::vector<PhiWrite>& writes) {
+  for (const PhiWrite& write : writes) {
+    llvm::AllocaInst* home = homes_[write.phi];
+    V value = write.value;
+    if (write.edge != nullptr) {
+      V old = b_.CreateLoad(home->getAllocatedType(), home);
+      V taken = is_vector(value) ? as_mask(write.edge) : b_.CreateICmpNE(write.edge, i32(0));
+      value = b_.CreateSelect(taken, value, old);
+    }
+    b_.CreateStore(value, home);
+  }
+}
+
+void Emitter::go(BlockId from, BlockId to) {
+  if (shapes_.is_kill[to]) {
+    b_.CreateBr(return_);
+    return;
+  }
+  const bool is_entry = from == to && from == 0;
+  if (!is_entry && shapes_.position[to] <= shapes_.position[from]) poll_cancel();
+  if (is_partial(to)) {
+    add_lanes(to, b_.CreateLoad(b_.getInt32Ty(), live_));
+    b_.CreateBr(check_[to]);
+  } else {
+    b_.CreateBr(body_[to]);
+  }
+}
+
+void Emitter::emit_block(BlockId id) {
+  block_ = id;
+  scalars_.clear();
+  vectors_.clear();
+  mask_ = mask_vector_ = nullptr;
+  b_.SetInsertPoint(body_[id]);
+  if (is_partial(id)) {
+    mask_ = b_.CreateLoad(b_.getInt32Ty(), waiting_[id]);
+    b_.CreateStore(i32(0), waiting_[id]);
+  }
+  for (const auto i : function_.blocks[id].body) emit_instruction(function_.instructions[i]);
+  emit_terminator(id);
+}
+
+void Emitter::emit_terminator(BlockId id) {
+  if (is_partial(id)) {
+    leave_partial(id);
+  } else {
+    leave_whole(id);
+  }
+}
+
+// The block ran with all live lanes.
+void Emitter::leave_whole(BlockId id) {
+  const ir::Block& block = function_.blocks[id];
+  if (block.terminator == ir::Terminator::kExit) {
+    b_.CreateBr(return_);
+    return;
+  }
+  std::vector<PhiWrite> writes;
+  if (block.terminator == ir::Terminator::kJump) {
+    collect_phis(id, block.succs[0], nullptr, writes);
+    store_phis(writes);
+    go(id, block.succs[0]);
+    return;
+  }
+  if (shape(block.condition).is_uniform()) {
+    V condition = scalar(block.condition);
+    llvm::BasicBlock* edges[2];
+    std::vector<PhiWrite> edge_writes[2];
+    for (int i = 0; i < 2; ++i) {
+      edges[i] = new_block("edge");
+      collect_phis(id, block.succs[static_cast<std::size_t>(i)], nullptr, edge_writes[i]);
+    }
+    b_.CreateCondBr(condition, edges[0], edges[1]);
+    for (int i = 0; i < 2; ++i) {
+      b_.SetInsertPoint(edges[i]);
+      store_phis(edge_writes[i]);
+      go(id, block.succs[static_cast<std::size_t>(i)]);
+    }
+    return;
+  }
+  V taken = b_.CreateAnd(bits_of_mask(vector(block.condition)), mask());
+  V not_taken = b_.CreateAnd(b_.CreateNot(taken), mask());
+  const bool kills[2] = {shapes_.is_kill[block.succs[0]], shapes_.is_kill[block.succs[1]]};
+  if (kills[0] && kills[1]) {
+    b_.CreateBr(return_);
+    return;
+  }
+  if (kills[0] || kills[1]) {
+    V left = kills[0] ? not_taken : taken;
+    const BlockId next = block.succs[kills[0] ? 1 : 0];
+    b_.CreateStore(left, live_);
+    collect_phis(id, next, nullptr, writes);
+    store_phis(writes);
+    auto* some = new_block("some");
+    b_.CreateCondBr(b_.CreateICmpEQ(left, i32(0)), return_, some);
+    b_.SetInsertPoint(some);
+    go(id, next);
+    return;
+  }
+  collect_phis(id, block.succs[0], taken, writes);
+  collect_phis(id, block.succs[1], not_taken, writes);
+  store_phis(writes);
+  BlockId first = kNoBlock;
+  for (std::size_t i = 0; i < 2; ++i) {
+    const BlockId succ = block.succs[i];
+    add_lanes(succ, i == 0 ? taken : not_taken);
+    if (is_partial(succ) && (first == kNoBlock || shapes_.position[succ] < shapes_.position[first]))
+      first = succ;
+  }
+  if (shapes_.position[first] <= shapes_.position[id]) poll_cancel();
+  b_.CreateBr(check_[first]);
+}
+
+// The block ran under a mask: say where its lanes wait next, then walk on along the chain.
+void Emitter::leave_partial(BlockId id) {
+  const ir::Block& block = function_.blocks[id];
+  std::vector<std::pair<BlockId, V>> edges;
+  if (block.terminator == ir::Terminator::kJump) {
+    edges.emplace_back(block.succs[0], mask());
+  } else if (block.terminator == ir::Terminator::kBranch) {
+    if (shape(block.condition).is_uniform()) {
+      V condition = scalar(block.condition);
+      edges.emplace_back(block.succs[0], b_.CreateSelect(condition, mask(), i32(0)));
+      edges.emplace_back(block.succs[1], b_.CreateSelect(condition, i32(0), mask()));
+    } else {
+      V taken = b_.CreateAnd(bits_of_mask(vector(block.condition)), mask());
+      edges.emplace_back(block.succs[0], taken);
+      edges.emplace_back(block.succs[1], b_.CreateXor(taken, mask()));
+    }
+  }
+  std::vector<PhiWrite> writes;
+  for (const auto& [succ, lanes] : edges) {
+    if (!shapes_.is_kill[succ]) collect_phis(id, succ, lanes, writes);
+  }
+  store_phis(writes);
+  for (const auto& [succ, lanes] : edges) {
+    if (!shapes_.is_kill[succ]) add_lanes(succ, lanes);
+  }
+  b_.CreateBr(after_[id]);
+}
+
+// check: skip the block if nobody waits. after: back to the start of a loop that ends here while lanes wait
+// there, else on to the next block of the chain.
+void Emitter::emit_chain_links(std::size_t index) {
+  const auto& chain = shapes_.chains[index];
+  const auto pending = [&](BlockId id) {
+    return b_.CreateICmpNE(b_.CreateLoad(b_.getInt32Ty(), waiting_[id]), i32(0));
+  };
+  std::vector<std::vector<BlockId>> restarts(chain.size());
+  const auto slot_of = [&](BlockId id) {
+    return static_cast<std::size_t>(std::ranges::find(chain, id) - chain.begin());
+  };
+  for (const BlockId target : chain) {
+    std::size_t last = chain.size();
+    const auto extend = [&](BlockId block) {
+      const std::size_t slot = slot_of(block);
+      if (slot < chain.size() && (last == chain.size() || slot > last)) last = slot;
+    };
+    for (const BlockId pred : function_.blocks[target].preds) {
+      if (shapes_.position[pred] >= shapes_.position[target]) extend(pred);
+    }
+    if (last == chain.size()) continue;
+    for (const ir::Loop& loop : shapes_.loops) {
+      if (loop.header != target || !loop.is_natural) continue;
+      for (const BlockId block : chain) {
+        if (loop.contains[block]) extend(block);
+      }
+    }
+    restarts[last].push_back(target);
+  }
+  for (std::size_t i = 0; i < chain.size(); ++i) {
+    const BlockId id = chain[i];
+    b_.SetInsertPoint(check_[id]);
+    b_.CreateCondBr(pending(id), body_[id], after_[id]);
+    b_.SetInsertPoint(after_[id]);
+    // Inner loops first.
+    std::ranges::sort(restarts[i],
+                      [&](BlockId a, BlockId c) { return shapes_.position[a] > shapes_.position[c]; });
+    for (const BlockId target : restarts[i]) {
+      auto* again = new_block("again");
+      auto* on = new_block("on");
+      b_.CreateCondBr(pending(target), again, on);
+      b_.SetInsertPoint(again);
+      poll_cancel();
+      b_.CreateBr(body_[target]);
+      b_.SetInsertPoint(on);
+    }
+    if (i + 1 < chain.size()) {
+      b_.CreateBr(check_[chain[i + 1]]);
+      continue;
+    }
+    const BlockId exit = shapes_.chain_exit[index];
+    if (exit == kNoBlock) {
+      b_.CreateBr(return_);
+      continue;
+    }
+    if (!chain_loses_lanes_[index]) {
+      b_.CreateStore(i32(0), waiting_[exit]);
+    } else {
+      V left = b_.CreateLoad(b_.getInt32Ty(), waiting_[exit]);
+      b_.CreateStore(left, live_);
+      b_.CreateStore(i32(0), waiting_[exit]);
+      auto* some = new_block("some");
+      b_.CreateCondBr(b_.CreateICmpEQ(left, i32(0)), return_, some);
+      b_.SetInsertPoint(some);
+    }
+    if (shapes_.position[exit] <= shapes_.position[id]) poll_cancel();
+    b_.CreateBr(body_[exit]);
+  }
+}
+
+}  // namespace vgpu::software::jit

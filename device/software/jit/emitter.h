@@ -1,0 +1,212 @@
+// From our form, with its lane shapes, to LLVM IR: one function that runs a warp. Uniform values, and lane 0
+// of values that differ by constants, are scalars; varying ones are vectors of 32. Blocks that run with part
+// of a warp are walked in linear order under a mask; all others are joined by true branches.
+// emit_control.cpp: blocks, masks, phis; emit_ops.cpp, emit_float.cpp, emit_math.cpp: arithmetic;
+// emit_memory.cpp: memory; emit_warp.cpp: atomics and what lanes do together.
+#pragma once
+
+#include <llvm/IR/IRBuilder.h>
+#include <llvm/IR/Module.h>
+
+#include <functional>
+#include <initializer_list>
+#include <map>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "device/software/ir/ir.h"
+#include "device/software/ir/lane_shapes.h"
+
+namespace vgpu::software::jit {
+
+// What the target can do that changes the code we write.
+struct Target {
+  bool avx512 = false;  // F, BW, DQ, VL
+  bool vnni = false;
+};
+
+class Emitter {
+ public:
+  Emitter(llvm::Module& module, const ir::Function& function, const ir::LaneShapes& shapes, Target target);
+  void run(const std::string& symbol);
+
+ private:
+  using V = llvm::Value*;
+  using Inst = ir::Instruction;
+  using ValueId = ir::ValueId;
+  using BlockId = ir::BlockId;
+
+  // --- emit_control.cpp
+  void declare_homes();
+  void emit_prologue();
+  void emit_block(BlockId id);
+  void emit_terminator(BlockId id);
+  void leave_whole(BlockId id);
+  void leave_partial(BlockId id);
+  void emit_chain_links(std::size_t chain);
+  void go(BlockId from, BlockId to);  // branch to a block that all live lanes enter
+  struct PhiWrite {
+    ValueId phi;
+    V value;
+    V edge;  // lanes taking the edge (i32), or null: all of them
+  };
+  void collect_phis(BlockId from, BlockId to, V edge, std::vector<PhiWrite>& writes);
+  void store_phis(const std::vector<PhiWrite>& writes);
+  void poll_cancel();
+  void add_lanes(BlockId to, V lanes);
+  [[nodiscard]] bool is_partial(BlockId id) const { return shapes_.partial[id]; }
+  [[nodiscard]] bool full_mask() const;  // the current block runs with all 32 lanes
+  V mask();                              // lanes of the current block, i32
+  V mask_vector();                       // … as <32 x i1>
+  llvm::BasicBlock* new_block(const char* name);
+
+  // --- values
+  [[nodiscard]] const ir::Shape& shape(ValueId id) const { return shapes_.of[id]; }
+  [[nodiscard]] llvm::Type* type(ir::Type t) const;
+  [[nodiscard]] llvm::Type* type(ir::Type t, bool vector) const;
+  [[nodiscard]] llvm::Constant* constant(ir::Type t, std::uint64_t bits) const;
+  [[nodiscard]] llvm::Constant* constant(ir::Type t, std::uint64_t bits, bool vector) const;
+  [[nodiscard]] llvm::Constant* table_constant(ir::Type t, const ir::LaneTable& table,
+                                               std::int64_t base) const;
+  [[nodiscard]] llvm::Constant* i32(std::uint64_t bits) const { return constant(ir::Type::kI32, bits); }
+  [[nodiscard]] llvm::Constant* i64(std::uint64_t bits) const { return constant(ir::Type::kI64, bits); }
+  V scalar(ValueId id);  // uniform: the value; offsets: lane 0's
+  V vector(ValueId id);
+  V get(ValueId id, bool as_vector) { return as_vector ? vector(id) : scalar(id); }
+  void define(ValueId id, V value);
+  V splat(V value) { return b_.CreateVectorSplat(kWarpSize, value); }
+  V bits_of_mask(V lanes) { return b_.CreateBitCast(lanes, b_.getInt32Ty()); }
+  V as_mask(V bits) { return b_.CreateBitCast(bits, llvm::FixedVectorType::get(b_.getInt1Ty(), kWarpSize)); }
+  V intrinsic(llvm::Intrinsic::ID id, std::initializer_list<llvm::Type*> types,
+              std::initializer_list<V> args);
+  [[nodiscard]] static bool is_vector(V value) { return value->getType()->isVectorTy(); }
+  // A constant of the shape (scalar or vector) of `like`, with elements of type `t`.
+  [[nodiscard]] llvm::Constant* same(V like, ir::Type t, std::uint64_t bits) const;
+  [[nodiscard]] llvm::Type* same_type(V like, ir::Type t) const { return type(t, is_vector(like)); }
+
+  // --- emit_ops.cpp
+  void emit_instruction(const Inst& inst);
+  V emit_pure(const Inst& inst, bool as_vector);
+  V shift(ir::Op op, V value, V amount);
+  V shift_amount(V amount, V like);
+  V divide(const Inst& inst, V a, V b);
+  V divide32(V a, V b, bool is_signed, bool remainder);
+  V multiply_high(V a, V b, bool is_signed);
+  V funnel(const Inst& inst, V high, V low, V amount);
+  V field_extract(V value, V position, V length, bool is_signed);
+  V field_insert(V inserted, V base, V position, V length);
+  V find_first(V value, bool is_signed, bool shift_amount);
+  V find_nth_set(V mask_value, V base, V offset);
+  V permute_bytes(const Inst& inst, V a, V b, V selector);
+  V logic3(V a, V b, V c, std::uint32_t table);
+  V dot4(const Inst& inst, V a, V b, V c);
+  V dot2(const Inst& inst, V a, V b, V c);
+  [[nodiscard]] bool bytes_non_negative(ValueId id, int depth = 0) const;
+  V compare(const Inst& inst, V a, V b);
+  V special(const Inst& inst, bool as_vector);
+  V thread_index(int dimension, bool as_vector);
+
+  // --- emit_float.cpp, emit_math.cpp
+  V emit_float(const Inst& inst, bool as_vector);
+  V directed(const Inst& inst, std::vector<V> args);
+  V round_to_odd(V sum, V error);
+  V narrow(V wide, ir::Rounding rounding);
+  V narrow_to_odd(V wide);
+  V rounded_by_helper(const Inst& inst, const std::vector<V>& args, ir::Type result);
+  V to_integer(const Inst& inst, V value);
+  V from_integer(const Inst& inst, V value);
+  V round_integral(V value, ir::Rounding rounding);
+  V min_max(const Inst& inst, V a, V b);
+  V flush(V value);
+  V saturate(V value);
+  V test(const Inst& inst, V value);
+  V half_to_float(V bits);
+  V float_to_half(V value);
+  V fma(V a, V b, V c);
+  V float_constant(V like, double value);
+  V exp2(V x);
+  V log2(V x);
+  V sin_cos(V x, bool cosine);
+  V tanh(V x);
+  V int_bits(V value);
+  V float_bits(V value);
+
+  // --- emit_memory.cpp
+  struct Place {  // where an access goes: pointer + per-lane offsets (null: all lanes the same place)
+    V pointer = nullptr;
+    V offsets = nullptr;                   // vector of i32 or i64
+    const ir::LaneTable* table = nullptr;  // constant offsets instead
+  };
+  void emit_load(const Inst& inst);
+  void emit_store(const Inst& inst);
+  Place place(const Inst& inst, std::uint32_t bytes);
+  Place place_global(const Inst& inst, std::uint32_t bytes);
+  Place place_shared(const Inst& inst, std::uint32_t bytes);
+  Place place_local(const Inst& inst, std::uint32_t bytes);
+  Place place_param(const Inst& inst, std::uint32_t bytes);
+  V confine(V address);  // scalar or vector: offset in the window, clamped
+  V lane_offsets(const Place& place);
+  V pointers(const Place& place);
+  [[nodiscard]] static bool is_contiguous(const Place& place, std::uint32_t bytes);
+  std::vector<V> load_contiguous(const Inst& inst, const Place& place);
+  std::vector<V> load_gather(const Inst& inst, const Place& place);
+  std::vector<V> load_lane_by_lane(const Inst& inst, const Place& place);
+  void store_contiguous(const Inst& inst, const Place& place);
+  void store_scatter(const Inst& inst, const Place& place);
+  void store_lane_by_lane(const Inst& inst, const Place& place);
+  V gather(V pointers_value, ir::Type element);
+  V repeat_mask(std::uint32_t count);
+
+  // --- emit_warp.cpp
+  void emit_atomic(const Inst& inst);
+  void emit_shfl(const Inst& inst);
+  void emit_barrier(const Inst& inst);
+  V permute(V value, V lanes);
+  V match(V value);
+  V first_lane(ValueId id);  // of the active lanes
+  void emit_fence(const Inst& inst);
+  V hook(std::size_t offset);
+  void emit_trap(V reason, std::uint32_t line);
+  V print(const Inst& inst);
+  // Runs `body` once per lane in `lanes`, lowest first.
+  void for_each_lane(V lanes, const std::function<void(V lane)>& body);
+  // Memory for one vector between a lane loop and the code around it; `slot` keeps several apart.
+  V scratch(llvm::Type* element, unsigned slot);
+  V spill(V value, unsigned slot);
+  V element(V spilled, llvm::Type* element_type, V lane);
+  V reload(V spilled, llvm::Type* element_type);
+
+  llvm::Module& module_;
+  llvm::LLVMContext& context_;
+  const ir::Function& function_;
+  const ir::LaneShapes& shapes_;
+  Target target_;
+  llvm::IRBuilder<> b_;
+  llvm::Function* code_ = nullptr;
+  llvm::BasicBlock* entry_ = nullptr;
+  llvm::BasicBlock* return_ = nullptr;
+
+  std::vector<bool> needs_home_;
+  std::vector<llvm::AllocaInst*> homes_;                 // by value
+  std::vector<llvm::BasicBlock*> body_, check_, after_;  // by block
+  std::vector<llvm::AllocaInst*> waiting_;               // by block: lanes waiting to enter it
+  llvm::AllocaInst* live_ = nullptr;
+  bool always_full_ = false;
+  std::vector<bool> chain_loses_lanes_;
+
+  // Of the block being emitted.
+  BlockId block_ = 0;
+  std::unordered_map<ValueId, V> scalars_, vectors_;
+  V mask_ = nullptr;
+  V mask_vector_ = nullptr;
+
+  // Read once in the prologue.
+  V state_ = nullptr, warp_ = nullptr, hooks_ = nullptr, params_ = nullptr, globals_ = nullptr,
+    cancel_ = nullptr;
+  V shared_base_ = nullptr, shared_limit_ = nullptr, shared_bytes_ = nullptr, local_base_ = nullptr;
+  V local_stride_ = nullptr, local_offsets_ = nullptr, threads_ = nullptr;
+  std::map<std::pair<llvm::Type*, unsigned>, V> scratch_;
+};
+
+}  // namespace vgpu::software::jit

@@ -1,0 +1,180 @@
+// Jit: prepares a kernel, looks in the disk cache, else has LLVM compile it, and links the object file.
+#include "device/software/jit/jit.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+
+#include "device/software/ir/lane_shapes.h"
+#include "device/software/ir/passes.h"
+#include "device/software/jit/code_generator.h"
+#include "device/software/jit/disk_cache.h"
+
+namespace vgpu::software::jit {
+
+LaunchShape LaunchShape::of(const std::uint32_t (&ntid)[3], const std::uint32_t (&nctaid)[3]) {
+  LaunchShape shape;
+  shape.indices_fit_31_bits = true;
+  for (int i = 0; i < 3; ++i) {
+    shape.ntid[i] = ntid[i];
+    if (std::uint64_t{ntid[i]} * nctaid[i] > std::uint64_t{1} << 31) shape.indices_fit_31_bits = false;
+  }
+  return shape;
+}
+
+namespace {
+
+constexpr std::uint32_t kMaxThreads = 1024;
+constexpr std::uint32_t kMxcsrDefault = 0x1F80;         // round to nearest, no exceptions
+constexpr std::uint32_t kMxcsrFlush = 0x8000 | 0x0040;  // flush to zero, denormals are zero
+
+class LinkedKernel final : public CompiledKernel {
+ public:
+  std::unique_ptr<LoadedCode> code;
+};
+
+Error from(const ir::LowerError& error) {
+  switch (error.kind) {
+    case ir::LowerErrorKind::kNotFound:
+      return {ErrorKind::kNotFound, error.message};
+    case ir::LowerErrorKind::kParse:
+      return {ErrorKind::kParse, error.message};
+    default:
+      return {ErrorKind::kUnsupported, error.message};
+  }
+}
+
+}  // namespace
+
+struct Jit::Impl {
+  explicit Impl(Options given)
+      : options(std::move(given)),
+        generator(options.cpu, options.features, options.opt_level),
+        cache(options.cache_directory, options.cache_bytes) {}
+
+  std::expected<std::shared_ptr<const CompiledKernel>, Error> compile(const ptx::Module& module,
+                                                                      std::string_view kernel,
+                                                                      const LaunchShape& shape);
+  [[nodiscard]] std::expected<ir::Function, Error> prepare(const ptx::Module& module, std::string_view kernel,
+                                                           const LaunchShape& shape) const;
+
+  Options options;
+  CodeGenerator generator;
+  DiskCache cache;
+  std::atomic<std::uint64_t> compiled{0};
+  std::atomic<std::uint64_t> cache_hits{0};
+  std::atomic<std::uint64_t> failures{0};
+  std::atomic<std::uint64_t> nanoseconds{0};
+};
+
+std::expected<ir::Function, Error> Jit::Impl::prepare(const ptx::Module& module, std::string_view kernel,
+                                                      const LaunchShape& shape) const {
+  const std::uint64_t threads = std::uint64_t{shape.ntid[0]} * shape.ntid[1] * shape.ntid[2];
+  if (threads == 0 || threads > kMaxThreads || std::ranges::max(shape.ntid) > kMaxThreads) {
+    return std::unexpected(Error{ErrorKind::kLaunchShape, "a block of " + std::to_string(shape.ntid[0]) +
+                                                              " x " + std::to_string(shape.ntid[1]) + " x " +
+                                                              std::to_string(shape.ntid[2]) + " threads"});
+  }
+  ir::LowerOptions lower_options;
+  for (int i = 0; i < 3; ++i) lower_options.ntid[i] = shape.ntid[i];
+  lower_options.indices_fit_31_bits = shape.indices_fit_31_bits;
+  std::string broken;
+  const auto after = [&](std::string_view pass, const ir::Function& function) {
+    if (!options.verify || !broken.empty() || pass == "lower") return;
+    const std::string problem = ir::verify(function);
+    if (!problem.empty()) broken = "after " + std::string(pass) + ": " + problem;
+  };
+  auto prepared = ir::prepare(module, kernel, lower_options, after);
+  if (!prepared) return std::unexpected(from(prepared.error()));
+  if (!broken.empty()) return std::unexpected(Error{ErrorKind::kInternal, broken});
+  return std::move(*prepared);
+}
+
+std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::Impl::compile(const ptx::Module& module,
+                                                                               std::string_view kernel,
+                                                                               const LaunchShape& shape) {
+  const auto start = std::chrono::steady_clock::now();
+  if (!generator.problem().empty())
+    return std::unexpected(Error{ErrorKind::kUnsupported, generator.problem()});
+  auto function = prepare(module, kernel, shape);
+  if (!function) return std::unexpected(function.error());
+  const std::string text = ir::print(*function);
+  if (options.dump) options.dump("ir", text);
+
+  auto result = std::make_shared<LinkedKernel>();
+  result->uses_barriers = function->uses_barriers;
+  result->static_shared_bytes = function->static_shared_bytes;
+  result->dynamic_shared_offset = function->dynamic_shared_offset;
+  result->local_bytes = function->local_bytes;
+  result->param_bytes = function->param_bytes;
+  result->mxcsr = kMxcsrDefault | (function->flush == ir::FlushMode::kAlways ? kMxcsrFlush : 0);
+
+  // Everything the code depends on: the form itself, what of it does not show in its text, and the generator.
+  std::string material = generator.fingerprint() + "\n" + std::to_string(kKernelAbiVersion);
+  for (const std::uint64_t number :
+       {std::uint64_t{shape.ntid[0]}, std::uint64_t{shape.ntid[1]}, std::uint64_t{shape.ntid[2]},
+        std::uint64_t{shape.indices_fit_31_bits}, static_cast<std::uint64_t>(function->flush),
+        std::uint64_t{function->param_bytes}, std::uint64_t{function->local_bytes},
+        std::uint64_t{function->static_shared_bytes}}) {
+    material += " " + std::to_string(number);
+  }
+  const std::string key = digest(material + "\n" + text);
+  std::optional<std::string> object = cache.load(key);
+  if (object) {
+    auto code = generator.link(*object);
+    if (code) {
+      result->code = std::move(*code);
+      result->from_cache = true;
+      cache_hits.fetch_add(1);
+    } else {
+      object.reset();  // of a library that differs in a way the key does not show: compile anew
+    }
+  }
+  if (!object) {
+    ir::LaneShapes shapes = ir::analyse_lanes(*function);
+    ir::keep_live_outs(*function, shapes);
+    if (options.verify) {
+      const std::string problem = ir::verify(*function);
+      if (!problem.empty())
+        return std::unexpected(Error{ErrorKind::kInternal, "after keep_live_outs: " + problem});
+    }
+    if (options.dump) options.dump("shapes", ir::print(shapes, *function));
+    auto compiled_object = generator.generate(*function, shapes, options.verify, options.dump);
+    if (!compiled_object) return std::unexpected(Error{ErrorKind::kInternal, compiled_object.error()});
+    object = std::move(*compiled_object);
+    auto code = generator.link(*object);
+    if (!code) return std::unexpected(Error{ErrorKind::kInternal, code.error()});
+    result->code = std::move(*code);
+    cache.store(key, *object);
+    compiled.fetch_add(1);
+  }
+  result->entry = reinterpret_cast<WarpFunction>(result->code->address());
+  result->code_bytes = static_cast<std::uint32_t>(object->size());
+  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+  result->compile_seconds = taken.count();
+  return result;
+}
+
+Jit::Jit(Options options) : impl_(std::make_unique<Impl>(std::move(options))) {}
+Jit::~Jit() = default;
+
+std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::compile(const ptx::Module& module,
+                                                                         std::string_view kernel,
+                                                                         const LaunchShape& shape) {
+  const auto start = std::chrono::steady_clock::now();
+  auto result = impl_->compile(module, kernel, shape);
+  const auto taken = std::chrono::steady_clock::now() - start;
+  impl_->nanoseconds.fetch_add(
+      static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(taken).count()));
+  if (!result) impl_->failures.fetch_add(1);
+  return result;
+}
+
+Counters Jit::counters() const {
+  return {.compiled = impl_->compiled.load(),
+          .cache_hits = impl_->cache_hits.load(),
+          .failures = impl_->failures.load(),
+          .compile_seconds = static_cast<double>(impl_->nanoseconds.load()) * 1e-9};
+}
+
+}  // namespace vgpu::software::jit
