@@ -128,6 +128,7 @@ void Supervisor::worker_ended(int wait_status) {
   auto& header = *reinterpret_cast<ring::RegionHeader*>(bar_.bytes().data());
   ring::store_relaxed(header.status.worker_pid, 0U);
   ring::set_device_state(header, ring::DeviceState::kDead, reason);
+  last_failure_ = reason;
   ++past_.worker_deaths;
   const uint64_t now = ring::monotonic_ns();
   quick_deaths_ = now - worker_started_ns_ < kQuickDeathNs ? quick_deaths_ + 1 : 0;
@@ -212,10 +213,7 @@ std::expected<void, Error> Supervisor::wait_ready() {
   while (!worker_ready_) {
     wait_for_news(kLookMs);
     if (!ever_ready_ && worker_pid_ < 0) {
-      const auto& header = *reinterpret_cast<const ring::RegionHeader*>(bar_.bytes().data());
-      return std::unexpected(
-          Error{protocol::Status::kDeviceUnavailable,
-                std::string(ring::load_text(header.status.reason, sizeof header.status.reason))});
+      return std::unexpected(Error{protocol::Status::kDeviceUnavailable, last_failure_});
     }
     for (const auto& event : events_) {
       if (event.kind == Event::Kind::kSignal && (event.signal == SIGTERM || event.signal == SIGINT)) {

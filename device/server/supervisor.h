@@ -82,7 +82,8 @@ class Supervisor {
   ring::UniqueFd signals_;
   ring::UniqueFd ready_;
   WorkerReport* report_;  // shared mapping, unmapped in the destructor
-  DeviceSummary past_;    // of workers that ended
+  std::string last_failure_;
+  DeviceSummary past_;  // of workers that ended
   std::deque<Event> events_;
   sigset_t caller_mask_{};
   pid_t worker_pid_ = -1;

@@ -70,8 +70,12 @@ std::expected<Place, std::string> choose_place(const std::string& device) {
   options.device = !device.empty() ? device : named != nullptr ? named : "";
   auto found = pci::locate(options);
   if (!found) {
-    if (found.error().code != ring::ErrorCode::kNotFound) return std::unexpected(found.error().text);
-    return std::unexpected(fmt::format("no vGPU found: {}; {}", found.error().text, kHint));
+    std::string text = std::move(found.error().text);
+    // It speaks of the environment; this one was named on the command line.
+    const std::string environment = "VGPU_DEVICE=" + device + ": ";
+    if (!device.empty() && text.starts_with(environment)) text.erase(0, environment.size());
+    if (found.error().code == ring::ErrorCode::kNotFound) text = fmt::format("{}; {}", text, kHint);
+    return std::unexpected(std::move(text));
   }
   Place place;
   place.location = found->front();
