@@ -5,6 +5,7 @@
 
 #include "shim/cuda/cuda_types.h"
 
+#pragma GCC visibility push(default)
 extern "C" {
 
 CUresult cuInit(unsigned int);
@@ -299,3 +300,4 @@ CUresult cuProfilerStart();
 CUresult cuProfilerStop();
 
 }  // extern "C"
+#pragma GCC visibility pop

@@ -52,8 +52,10 @@ struct VgpuPrivateTable {
   int (*log_enabled)();
 };
 
+#pragma GCC visibility push(default)
 extern "C" {
 // Null when the library does not speak `version`. Does nothing else: no device is touched.
 const VgpuPrivateTable* vgpuGetPrivateTable(uint32_t version);
 }
+#pragma GCC visibility pop
 using VgpuGetPrivateTableFn = const VgpuPrivateTable* (*)(uint32_t version);
