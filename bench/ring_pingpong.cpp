@@ -23,12 +23,23 @@ namespace {
 
 using namespace vgpu::ring;
 
-void pin(int cpu) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(cpu, &set);
-  ::pthread_setaffinity_np(::pthread_self(), sizeof(set), &set);
-}
+// Holds the calling thread on one core for its own life, so that threads made later do not inherit the core.
+class Pinned {
+ public:
+  explicit Pinned(int cpu) {
+    ::pthread_getaffinity_np(::pthread_self(), sizeof(before_), &before_);
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    ::pthread_setaffinity_np(::pthread_self(), sizeof(set), &set);
+  }
+  ~Pinned() { ::pthread_setaffinity_np(::pthread_self(), sizeof(before_), &before_); }
+  Pinned(const Pinned&) = delete;
+  Pinned& operator=(const Pinned&) = delete;
+
+ private:
+  cpu_set_t before_;
+};
 
 // A formatted region of one channel in shared memory.
 class Memory {
@@ -61,7 +72,7 @@ void BareCacheLine(benchmark::State& state) {
   const auto lines = std::make_unique<Line[]>(2);
   std::atomic<bool> stop = false;
   std::thread peer([&] {
-    pin(1);
+    const Pinned core(1);
     for (uint64_t expected = 1;; ++expected) {
       while (load_acquire(lines[0].word) != expected) {
         if (stop.load(std::memory_order_relaxed)) {
@@ -71,7 +82,7 @@ void BareCacheLine(benchmark::State& state) {
       store_release(lines[1].word, expected);
     }
   });
-  pin(0);
+  const Pinned core(0);
   uint64_t number = 0;
   for (auto _ : state) {
     store_release(lines[0].word, ++number);
@@ -84,7 +95,7 @@ void BareCacheLine(benchmark::State& state) {
 
 // The device's side: copies each record out; answers those that want it.
 void serve(const ChannelView& view, const std::atomic<bool>& stop, bool notify) {
-  pin(1);
+  const Pinned core(1);
   Consumer consumer(view.ring);
   const ConsumerWaits waits(*view.control, futex_wait_ops());
   alignas(64) std::byte record[kMaxRecordBytes];
@@ -131,7 +142,7 @@ void round_trip(benchmark::State& state, bool notify) {
   const ChannelView& view = memory.view();
   std::atomic<bool> stop = false;
   std::thread device([&] { serve(view, stop, notify); });
-  pin(0);
+  const Pinned core(0);
   Producer producer(view.ring, &view.control->consumer.consumed, &view.control->producer.published);
   GuestWaits waits(*view.control, futex_wait_ops());
   uint64_t number = 0;
@@ -168,7 +179,7 @@ void one_way(benchmark::State& state, bool notify, bool weakly_ordered) {
   const ChannelView& view = memory.view();
   std::atomic<bool> stop = false;
   std::thread device([&] { serve(view, stop, false); });
-  pin(0);
+  const Pinned core(0);
   Producer producer(view.ring, &view.control->consumer.consumed, &view.control->producer.published,
                     weakly_ordered);
   GuestWaits waits(*view.control, futex_wait_ops());

@@ -332,7 +332,9 @@ uint64_t random_nonzero() noexcept {
 
 void store_text(char* field, std::size_t capacity, std::string_view text) noexcept {
   const std::size_t length = std::min(text.size(), capacity - 1);
-  std::memcpy(field, text.data(), length);
+  if (length != 0) {
+    std::memcpy(field, text.data(), length);
+  }
   std::memset(field + length, 0, capacity - length);
 }
 
