@@ -53,14 +53,31 @@ KERNEL switches(const int* in, int* out, unsigned n) {
   int v = in[i];
   for (int round = 0; round < 4; ++round) {
     switch (v & 7) {
-      case 0: v = v * 3 + 1; break;
-      case 1: v ^= 0x55; break;
-      case 2: v -= 17; [[fallthrough]];
-      case 3: v += static_cast<int>(i); break;
-      case 4: v = v / 3; break;
-      case 5: v <<= 1; break;
-      case 6: round += v & 1; v += 9; break;
-      default: v = -v; break;
+      case 0:
+        v = v * 3 + 1;
+        break;
+      case 1:
+        v ^= 0x55;
+        break;
+      case 2:
+        v -= 17;
+        [[fallthrough]];
+      case 3:
+        v += static_cast<int>(i);
+        break;
+      case 4:
+        v = v / 3;
+        break;
+      case 5:
+        v <<= 1;
+        break;
+      case 6:
+        round += v & 1;
+        v += 9;
+        break;
+      default:
+        v = -v;
+        break;
     }
   }
   out[i] = v;
@@ -120,7 +137,9 @@ KERNEL lanes_by_block_shape(int* out) {
   o[1] = static_cast<int>(lane_id() + 100 * (blockIdx.x + 10 * blockIdx.y + 100 * blockIdx.z));
 }
 
-__device__ __noinline__ int clamp_to(int v, int low, int high) { return v < low ? low : v > high ? high : v; }
+__device__ __noinline__ int clamp_to(int v, int low, int high) {
+  return v < low ? low : v > high ? high : v;
+}
 
 struct Pair {
   int sum;
@@ -128,7 +147,9 @@ struct Pair {
   int64_t product;
 };
 
-__device__ __noinline__ Pair combine(int a, int b) { return {a + b, a - b, static_cast<int64_t>(a) * b}; }
+__device__ __noinline__ Pair combine(int a, int b) {
+  return {a + b, a - b, static_cast<int64_t>(a) * b};
+}
 
 KERNEL calls(const int* in, int* out, unsigned n) {
   const unsigned i = global_index();
@@ -145,14 +166,24 @@ __device__ __noinline__ int ackermann(int m, int n) {
   return ackermann(m - 1, ackermann(m, n - 1));
 }
 
-KERNEL recursion(int* out) { out[threadIdx.x] = ackermann(static_cast<int>(threadIdx.x % 3), static_cast<int>(threadIdx.x % 5)); }
+KERNEL recursion(int* out) {
+  out[threadIdx.x] = ackermann(static_cast<int>(threadIdx.x % 3), static_cast<int>(threadIdx.x % 5));
+}
 
-__device__ int twice(int v) { return v * 2; }
-__device__ int square(int v) { return v * v; }
-__device__ int negate(int v) { return -v; }
+__device__ int twice(int v) {
+  return v * 2;
+}
+__device__ int square(int v) {
+  return v * v;
+}
+__device__ int negate(int v) {
+  return -v;
+}
 __device__ int (*const table[3])(int) = {twice, square, negate};
 
-KERNEL function_pointers(int* out) { out[threadIdx.x] = table[threadIdx.x % 3](static_cast<int>(threadIdx.x)); }
+KERNEL function_pointers(int* out) {
+  out[threadIdx.x] = table[threadIdx.x % 3](static_cast<int>(threadIdx.x));
+}
 
 KERNEL stop_if_negative(const int* in, int* out) {
   if (in[threadIdx.x] < 0) __builtin_trap();

@@ -53,7 +53,8 @@ KERNEL dequantise(const Block4* in, float* out, unsigned blocks) {
 
 // Rows far apart, reached by 64-bit strides, negative ones too.
 KERNEL strided_rows(const int* in, int* out, int64_t row_stride, int64_t column_stride, int64_t first) {
-  const int64_t at = first + static_cast<int64_t>(blockIdx.x) * row_stride + static_cast<int64_t>(threadIdx.x) * column_stride;
+  const int64_t at = first + static_cast<int64_t>(blockIdx.x) * row_stride +
+                     static_cast<int64_t>(threadIdx.x) * column_stride;
   out[blockIdx.x * blockDim.x + threadIdx.x] = in[at];
 }
 
@@ -63,4 +64,6 @@ KERNEL far_apart(const char* base, int64_t distance, int* out) {
   out[threadIdx.x] = far[threadIdx.x] + reinterpret_cast<const int*>(base)[threadIdx.x];
 }
 
-KERNEL load_absolute(const int* address, int* out) { out[threadIdx.x] = address[threadIdx.x]; }
+KERNEL load_absolute(const int* address, int* out) {
+  out[threadIdx.x] = address[threadIdx.x];
+}

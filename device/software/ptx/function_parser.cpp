@@ -7,7 +7,6 @@
 namespace vgpu::software::ptx {
 namespace {
 
-
 std::uint64_t align_up(std::uint64_t value, std::uint64_t align) {
   return (value + align - 1) / align * align;
 }

@@ -347,6 +347,7 @@ bool TokenParser::parse_declarator_name(Declarator& out) {
     }
     out.size *= count;
   }
+  if (out.is_unsized) out.size = 0;
   return true;
 }
 
