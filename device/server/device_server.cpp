@@ -21,8 +21,11 @@ namespace {
 // What cuDriverGetVersion says: the newest CUDA whose driver API the shim exports.
 constexpr int32_t kDriverVersion = 13000;
 constexpr std::string_view kDriverVersionText =
-    "580.65.06";                               // NVIDIA's driver of that CUDA, as NVML names it
-constexpr uint32_t kEmulatedBus = 1;           // where a device without a PCI address of its own says it is
+    "580.65.06";                           // NVIDIA's driver of that CUDA, as NVML names it
+constexpr uint32_t kEmulatedBus = 1;       // where a device without a PCI address of its own says it is
+constexpr uint32_t kPciBusAttribute = 33;  // CU_DEVICE_ATTRIBUTE_PCI_BUS_ID, and so on
+constexpr uint32_t kPciDeviceAttribute = 34;
+constexpr uint32_t kPciDomainAttribute = 50;
 constexpr uint32_t kLastKnownAttribute = 144;  // of CUDA 13.0's CUdevice_attribute
 
 ring::DeviceInfo device_info(const DeviceProperties& properties) {
@@ -44,6 +47,10 @@ ring::DeviceInfo device_info(const DeviceProperties& properties) {
       info.attribute_known[i / 64] |= uint64_t{1} << (i % 64);
     }
   }
+  // One PCI address, however a program asks for it.
+  info.attributes[kPciBusAttribute] = static_cast<int32_t>(info.pci_bus);
+  info.attributes[kPciDeviceAttribute] = static_cast<int32_t>(info.pci_device);
+  info.attributes[kPciDomainAttribute] = static_cast<int32_t>(info.pci_domain);
   return info;
 }
 
