@@ -288,7 +288,12 @@ Value* Emitter::to_integer(const Inst& inst, Value* value) {
   if (rounding != Rounding::kZero) value = round_integral(value, rounding);
   const auto id = inst.op == Op::kFToS ? llvm::Intrinsic::fptosi_sat : llvm::Intrinsic::fptoui_sat;
   llvm::Type* out = same_type(value, inst.type);
-  return b_.CreateIntrinsic(id, {out, value->getType()}, {value});
+  Value* result = b_.CreateIntrinsic(id, {out, value->getType()}, {value});
+  // NaN gives 0, but the top bit alone where f64 or 64 bits are involved.
+  const std::uint32_t width = ir::bits_of(inst.type);
+  if (width < 64 && value->getType()->getScalarSizeInBits() < 64) return result;
+  Value* top = same(value, inst.type, std::uint64_t{1} << (width - 1));
+  return b_.CreateSelect(b_.CreateFCmpUNO(value, value), top, result);
 }
 
 Value* Emitter::from_integer(const Inst& inst, Value* value) {

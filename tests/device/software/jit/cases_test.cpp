@@ -33,6 +33,11 @@ TEST_P(JitCase, GivesWhatPlainCppGives) {
     return;
   }
   const std::string difference = run(GetParam(), runner);
+  if (GetParam().ptx.find("bar.arrive") != std::string::npos) {
+    // The contract with the runtime has no barrier that is passed without waiting: refused, by name.
+    EXPECT_NE(difference.find("bar.arrive is not supported"), std::string::npos);
+    return;
+  }
   EXPECT_EQ(difference, "");
 }
 

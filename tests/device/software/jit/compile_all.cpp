@@ -1,5 +1,5 @@
-// compile_all_kernels LIBRARY [--every N] [--jobs N] [--shape X,Y,Z]: compiles the real kernels among the sm_61
-// PTX of a CUDA library and reports how many, how long, and the slowest.
+// compile_all_kernels LIBRARY [--every N] [--jobs N] [--shape X,Y,Z]: compiles the real kernels among the
+// sm_61 PTX of a CUDA library and reports how many, how long, and the slowest.
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -50,8 +50,9 @@ int main(int argc, char** argv) {
   double total = 0;
   for (const auto& [taken, name] : times) total += taken;
   if (times.empty()) return 1;
-  std::printf("kernels %zu failed %zu total %.1f s median %.3f s p90 %.3f s max %.3f s\n", times.size(), failed,
-              total, times[times.size() / 2].first, times[times.size() * 9 / 10].first, times.back().first);
+  std::printf("kernels %zu failed %zu total %.1f s median %.3f s p90 %.3f s max %.3f s\n", times.size(),
+              failed, total, times[times.size() / 2].first, times[times.size() * 9 / 10].first,
+              times.back().first);
   for (std::size_t i = 0; i < 10 && i < times.size(); ++i) {
     const auto& [taken, name] = times[times.size() - 1 - i];
     std::printf("  %.2f s %s\n", taken, name.c_str());

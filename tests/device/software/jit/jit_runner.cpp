@@ -25,7 +25,8 @@ namespace {
 
 constexpr std::uint64_t kHeap = kDeviceWindowBase + (std::uint64_t{1} << 32);
 constexpr std::uint64_t kBlocks = kDeviceWindowBase + (std::uint64_t{1} << 36);
-constexpr std::uint64_t kBlockStride = std::uint64_t{1} << 28;  // shared at the start, local in the upper half
+constexpr std::uint64_t kBlockStride = std::uint64_t{1}
+                                       << 28;  // shared at the start, local in the upper half
 constexpr std::uint64_t kPage = 4096;
 constexpr std::size_t kStackBytes = 512 * 1024;
 
@@ -46,7 +47,8 @@ std::uint64_t round_up(std::uint64_t value, std::uint64_t to) {
 
 void map_at(std::uint64_t address, std::uint64_t bytes) {
   void* wanted = reinterpret_cast<void*>(address);
-  if (::mmap(wanted, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != wanted) {
+  if (::mmap(wanted, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) !=
+      wanted) {
     throw std::runtime_error("mmap in the device window failed");
   }
 }
@@ -73,11 +75,13 @@ struct JitRunner::Block {
   std::vector<Warp> warps;
   software::WarpFunction entry = nullptr;
   std::uint32_t current = 0;
+  std::uint32_t mxcsr = 0;
   bool trapped = false;
   TrapReason reason = TrapReason::kTrapInstruction;
 
-  static std::uint32_t barrier(BlockState* state, std::uint32_t index, std::uint32_t id, std::uint32_t threads,
-                               BarrierKind kind, std::uint32_t predicate, std::uint32_t active) {
+  static std::uint32_t barrier(BlockState* state, std::uint32_t index, std::uint32_t id,
+                               std::uint32_t threads, BarrierKind kind, std::uint32_t predicate,
+                               std::uint32_t active) {
     auto* block = static_cast<Block*>(state->runtime);
     Warp& warp = block->warps[index];
     warp.state = WarpState::kWaiting;
@@ -100,6 +104,7 @@ struct JitRunner::Block {
   static void start(unsigned high, unsigned low) {
     auto* block = reinterpret_cast<Block*>(std::uint64_t{high} << 32 | low);
     const std::uint32_t index = block->current;
+    _mm_setcsr(block->mxcsr);  // swapcontext keeps it per fiber
     block->entry(&block->state, index);
     block->warps[index].state = WarpState::kDone;
     swapcontext(&block->warps[index].context, &block->scheduler);
@@ -130,7 +135,9 @@ struct JitRunner::Block {
       }
       for (Warp& warp : warps) {
         if (warp.state != WarpState::kWaiting || warp.barrier != id) continue;
-        warp.result = warp.kind == BarrierKind::kReduceAnd ? all : warp.kind == BarrierKind::kReduceOr ? some : count;
+        warp.result = warp.kind == BarrierKind::kReduceAnd  ? all
+                      : warp.kind == BarrierKind::kReduceOr ? some
+                                                            : count;
         warp.state = WarpState::kReady;
       }
       any = true;
@@ -147,7 +154,7 @@ JitRunner::JitRunner(software::jit::Jit& jit) : jit_(jit), next_(kHeap) {
                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0) != window) {
       throw std::runtime_error("cannot reserve the device window");
     }
-    struct sigaction action {};
+    struct sigaction action{};
     action.sa_sigaction = on_fault;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
     sigaction(SIGSEGV, &action, nullptr);
@@ -156,8 +163,9 @@ JitRunner::JitRunner(software::jit::Jit& jit) : jit_(jit), next_(kHeap) {
 }
 
 JitRunner::~JitRunner() {
-  if (next_ > kHeap) ::mmap(reinterpret_cast<void*>(kHeap), next_ - kHeap, PROT_NONE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  if (next_ > kHeap)
+    ::mmap(reinterpret_cast<void*>(kHeap), next_ - kHeap, PROT_NONE,
+           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 }
 
 std::string JitRunner::load(const std::string& ptx, const std::string& name) {
@@ -176,7 +184,8 @@ std::string JitRunner::load(const std::string& ptx, const std::string& name) {
     write(globals_[i], std::as_bytes(std::span(variable.initial)));
     for (const auto& relocation : variable.relocations) {
       if (relocation.is_function) continue;
-      const std::uint64_t address = globals_[relocation.index] + static_cast<std::uint64_t>(relocation.addend);
+      const std::uint64_t address =
+          globals_[relocation.index] + static_cast<std::uint64_t>(relocation.addend);
       std::memcpy(reinterpret_cast<void*>(globals_[i] + relocation.offset), &address, relocation.size);
     }
   }
@@ -233,6 +242,7 @@ LaunchStatus JitRunner::run_block(const software::jit::CompiledKernel& kernel, c
   map_at(state.local_base, round_up(std::uint64_t{state.local_stride} * threads, kPage));
 
   block->entry = kernel.entry;
+  block->mxcsr = kernel.mxcsr;
   block->warps.resize((threads + kWarpSize - 1) / kWarpSize);
   const auto self = reinterpret_cast<std::uint64_t>(block.get());
   for (Warp& warp : block->warps) {
@@ -240,8 +250,8 @@ LaunchStatus JitRunner::run_block(const software::jit::CompiledKernel& kernel, c
     getcontext(&warp.context);
     warp.context.uc_stack.ss_sp = warp.stack.data();
     warp.context.uc_stack.ss_size = warp.stack.size();
-    makecontext(&warp.context, reinterpret_cast<void (*)()>(&Block::start), 2, static_cast<unsigned>(self >> 32),
-                static_cast<unsigned>(self));
+    makecontext(&warp.context, reinterpret_cast<void (*)()>(&Block::start), 2,
+                static_cast<unsigned>(self >> 32), static_cast<unsigned>(self));
   }
   std::vector<std::byte> signal_stack(64 * 1024);
   stack_t alternate{};
@@ -263,9 +273,7 @@ LaunchStatus JitRunner::run_block(const software::jit::CompiledKernel& kernel, c
         if (block->warps[i].state != WarpState::kReady) continue;
         running = true;
         block->current = i;
-        _mm_setcsr(kernel.mxcsr);
         swapcontext(&block->scheduler, &block->warps[i].context);
-        _mm_setcsr(mxcsr);
       }
       if (!running && block->release()) running = true;
     }

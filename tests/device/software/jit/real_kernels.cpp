@@ -11,8 +11,8 @@ namespace vgpu::testing {
 
 namespace {
 
-// Fatbins lie one behind the other, 8-byte aligned, in the library's .nv_fatbin section. Their magic number is
-// looked for in the whole file: whatever is not one is refused by the reader.
+// Fatbins lie one behind the other, 8-byte aligned, in the library's .nv_fatbin section. Their magic number
+// is looked for in the whole file: whatever is not one is refused by the reader.
 std::vector<std::span<const std::byte>> find_fatbins(std::span<const std::byte> file) {
   std::vector<std::span<const std::byte>> found;
   for (std::size_t at = 0; at + 16 <= file.size(); at += 8) {

@@ -1,0 +1,239 @@
+// What each pass over the form does, on small kernels.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "device/software/ir/cfg.h"
+#include "device/software/ir/lane_shapes.h"
+#include "device/software/ir/passes.h"
+
+namespace vgpu::software::ir {
+namespace {
+
+ptx::Module module_of(const std::string& declarations, const std::string& body) {
+  auto module =
+      ptx::Module::parse(".version 8.4\n.target sm_61\n.address_size 64\n" + declarations +
+                             "\n.visible .entry k(.param .u64 p, .param .u32 n)\n{\n" + body + "\n}\n",
+                         "test.ptx");
+  EXPECT_TRUE(module.has_value()) << module.error().describe();
+  return std::move(*module);
+}
+
+Function prepared(const std::string& body, std::uint32_t x = 128, std::uint32_t y = 1,
+                  const std::string& declarations = "") {
+  LowerOptions options;
+  options.ntid[0] = x;
+  options.ntid[1] = y;
+  options.indices_fit_31_bits = true;
+  std::string broken;
+  auto function =
+      prepare(module_of(declarations, body), "k", options, [&](std::string_view pass, const Function& f) {
+        if (pass != "lower" && broken.empty()) broken = verify(f);
+      });
+  EXPECT_TRUE(function.has_value()) << function.error().message;
+  EXPECT_EQ(broken, "");
+  return std::move(*function);
+}
+
+std::size_t count(const Function& function, Op op) {
+  std::size_t n = 0;
+  for (const Block& block : function.blocks) {
+    for (const InstructionId id : block.body) n += function.instructions[id].op == op ? 1 : 0;
+    for (const InstructionId id : block.phis) n += function.instructions[id].op == op ? 1 : 0;
+  }
+  return n;
+}
+
+// Shape of the address of the n-th store.
+Shape store_shape(const Function& function, const LaneShapes& shapes, std::size_t n = 0) {
+  for (const Block& block : function.blocks) {
+    for (const InstructionId id : block.body) {
+      const Instruction& inst = function.instructions[id];
+      if (inst.op == Op::kStore && n-- == 0) return shapes.of[inst.operands[0]];
+    }
+  }
+  ADD_FAILURE() << "no such store";
+  return {};
+}
+
+const std::string kRegisters =
+    ".reg .pred %p<8>; .reg .b32 %r<16>; .reg .b64 %q<8>; .reg .f32 %f<8>;\n ld.param.u64 %q0, [p];\n"
+    " ld.param.u32 %r0, [n];\n mov.u32 %r1, %tid.x;\n";
+
+const std::string kLoop =
+    "mov.u32 %r2, 0;\n mov.u32 %r3, 0;\n"
+    "$top: add.s32 %r3, %r3, %r2;\n add.s32 %r2, %r2, 1;\n setp.lt.s32 %p0, %r2, BOUND;\n @%p0 bra $top;\n"
+    " mad.wide.u32 %q1, %r1, 4, %q0;\n st.global.u32 [%q1], RESULT;\n ret;";
+
+std::string loop(const std::string& bound, const std::string& result) {
+  std::string text = kRegisters + kLoop;
+  text.replace(text.find("BOUND"), 5, bound);
+  text.replace(text.find("RESULT"), 6, result);
+  return text;
+}
+
+TEST(BuildSsa, GivesOnlyLiveRegistersPhis) {
+  const Function function = prepared(loop("%r0", "%r3"));
+  EXPECT_EQ(count(function, Op::kPhi), 2u);  // the counter and the sum, and neither the address nor n
+  EXPECT_EQ(count(function, Op::kRegRead), 0u);
+  EXPECT_EQ(count(function, Op::kRegWrite), 0u);
+}
+
+TEST(Simplify, FoldsBranchesOnTheBlockSize) {
+  const Function function = prepared(kRegisters +
+                                     "mov.u32 %r2, %ntid.x;\n setp.gt.u32 %p0, %r2, 64;\n @%p0 bra $big;\n"
+                                     " st.global.u32 [%q0], 1;\n bra $end;\n"
+                                     "$big: st.global.u32 [%q0], 2;\n$end: ret;");
+  EXPECT_EQ(count(function, Op::kStore), 1u);
+}
+
+TEST(Lower, InlinesFunctionsAndRefusesRecursion) {
+  const std::string callee =
+      ".func (.param .b32 out) twice(.param .b32 in)\n{\n .reg .b32 %r<3>;\n ld.param.u32 %r1, [in];\n"
+      " add.u32 %r2, %r1, %r1;\n st.param.b32 [out], %r2;\n ret;\n}\n";
+  const std::string call =
+      "{ .param .b32 a; .param .b32 b; st.param.b32 [a], %r0; call.uni (b), twice, (a); ld.param.b32 %r4, "
+      "[b]; }\n"
+      " st.global.u32 [%q0], %r4;\n ret;";
+  EXPECT_EQ(count(prepared(kRegisters + call, 32, 1, callee), Op::kAdd), 1u);
+
+  std::string recursive = callee;
+  recursive.replace(
+      recursive.find(" ret;"), 5,
+      "{ .param .b32 a; .param .b32 b; st.param.b32 [a], %r2; call.uni (b), twice, (a); }\n ret;");
+  const auto refused = prepare(module_of(recursive, kRegisters + call), "k", {});
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_NE(refused.error().message.find("recursive call of 'twice'"), std::string::npos);
+}
+
+TEST(NormaliseLoops, GivesALoopOneLatch) {
+  const Function function =
+      prepared(kRegisters +
+               "mov.u32 %r2, 0;\n"
+               "$top: add.s32 %r2, %r2, 1;\n and.b32 %r3, %r2, 1;\n setp.eq.s32 %p0, %r3, 0;\n"
+               " @%p0 bra $top;\n st.global.u32 [%q0], %r2;\n setp.lt.s32 %p1, %r2, %r0;\n"
+               " @%p1 bra $top;\n ret;");
+  const auto loops = find_loops(function);
+  ASSERT_EQ(loops.size(), 1u);
+  EXPECT_EQ(loops[0].latches.size(), 1u);
+}
+
+TEST(LinearOrder, KeepsALoopTogether) {
+  const Function function = prepared(kRegisters +
+                                     "mov.u32 %r2, 0;\n"
+                                     "$top: setp.ge.s32 %p0, %r2, %r0;\n @%p0 bra $out;\n"
+                                     " and.b32 %r3, %r2, %r1;\n setp.eq.s32 %p1, %r3, 0;\n @%p1 bra $skip;\n"
+                                     " st.global.u32 [%q0], %r2;\n"
+                                     "$skip: add.s32 %r2, %r2, 1;\n bra $top;\n"
+                                     "$out: st.global.u32 [%q0+4], %r2;\n ret;");
+  const auto loops = find_loops(function);
+  ASSERT_EQ(loops.size(), 1u);
+  const auto order = linear_order(function);
+  std::vector<std::size_t> inside;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    if (loops[0].contains[order[i]]) inside.push_back(i);
+  }
+  EXPECT_EQ(inside.back() - inside.front() + 1, inside.size());
+}
+
+TEST(LaneShapes, ThreadIndexIsAScalarPlusTheLane) {
+  const Function function =
+      prepared(kRegisters + "mad.wide.u32 %q1, %r1, 4, %q0;\n st.global.u32 [%q1], 0;\n ret;");
+  const LaneShapes shapes = analyse_lanes(function);
+  const Shape shape = store_shape(function, shapes);
+  ASSERT_EQ(shape.kind, ShapeKind::kOffsets);
+  for (std::size_t i = 0; i < kWarpSize; ++i)
+    EXPECT_EQ(shapes.table_of(shape)[i], static_cast<std::int64_t>(4 * i));
+}
+
+TEST(LaneShapes, TablesNeedNotBeAffine) {
+  // tid / 2 * 18 + (tid & 1) * 8, as kernels address quantised blocks.
+  const Function function =
+      prepared(kRegisters +
+               "shr.u32 %r2, %r1, 1;\n mul.lo.s32 %r2, %r2, 18;\n and.b32 %r3, %r1, 1;\n"
+               " shl.b32 %r3, %r3, 3;\n add.s32 %r2, %r2, %r3;\n cvt.u64.u32 %q1, %r2;\n"
+               " add.s64 %q1, %q0, %q1;\n st.global.u32 [%q1], 0;\n ret;");
+  const LaneShapes shapes = analyse_lanes(function);
+  const Shape shape = store_shape(function, shapes);
+  ASSERT_EQ(shape.kind, ShapeKind::kOffsets);
+  for (std::int64_t i = 0; i < 32; ++i) {
+    EXPECT_EQ(shapes.table_of(shape)[static_cast<std::size_t>(i)], i / 2 * 18 + (i & 1) * 8);
+  }
+}
+
+TEST(LaneShapes, SecondDimensionIsUniformInRowsOfWarps) {
+  const std::string body = kRegisters +
+                           "mov.u32 %r2, %tid.y;\n mad.wide.u32 %q1, %r2, 4, %q0;\n"
+                           " st.global.u32 [%q1], 0;\n ret;";
+  const Function rows = prepared(body, 32, 4);
+  EXPECT_EQ(store_shape(rows, analyse_lanes(rows)).kind, ShapeKind::kUniform);
+  const Function columns = prepared(body, 24, 4);
+  EXPECT_EQ(store_shape(columns, analyse_lanes(columns)).kind, ShapeKind::kVarying);
+}
+
+TEST(LaneShapes, MakesNoClaimWhereANarrowIndexMayWrap) {
+  // n + tid may wrap around at 32 bits: the extended addresses then are not neighbours.
+  const Function function = prepared(kRegisters +
+                                     "add.s32 %r2, %r0, %r1;\n mad.wide.s32 %q1, %r2, 4, %q0;\n"
+                                     " st.global.u32 [%q1], 0;\n ret;");
+  EXPECT_EQ(store_shape(function, analyse_lanes(function)).kind, ShapeKind::kVarying);
+}
+
+TEST(LaneShapes, UniformBranchesPartNobody) {
+  const Function function = prepared(loop("%r0", "%r3"));
+  const LaneShapes shapes = analyse_lanes(function);
+  EXPECT_EQ(std::ranges::count(shapes.partial, true), 0);
+  EXPECT_TRUE(shapes.chains.empty());
+}
+
+TEST(LaneShapes, VaryingLoopBoundMakesTheLoopPartialAndItsResultVarying) {
+  Function function = prepared(loop("%r1", "%r3"));
+  LaneShapes shapes = analyse_lanes(function);
+  EXPECT_GT(std::ranges::count(shapes.partial, true), 0);
+  // In the loop counter and sum are the same for all lanes that are still there; behind it they are kept.
+  keep_live_outs(function, shapes);
+  EXPECT_EQ(verify(function), "");
+  EXPECT_EQ(count(function, Op::kKeep), 1u);
+  for (const Block& block : function.blocks) {
+    for (const InstructionId id : block.phis) {
+      EXPECT_EQ(shapes.of[function.instructions[id].results[0]].kind, ShapeKind::kUniform);
+    }
+  }
+}
+
+TEST(LaneShapes, EarlyExitPartsNobody) {
+  const Function function = prepared(kRegisters +
+                                     "setp.ge.u32 %p0, %r1, %r0;\n @%p0 bra $end;\n"
+                                     " mad.wide.u32 %q1, %r1, 4, %q0;\n st.global.u32 [%q1], 0;\n"
+                                     "$end: ret;");
+  const LaneShapes shapes = analyse_lanes(function);
+  EXPECT_EQ(std::ranges::count(shapes.partial, true), 0);
+  EXPECT_EQ(std::ranges::count(shapes.is_kill, true), 1);
+}
+
+TEST(LaneShapes, ValuesThatMeetAfterPartingVary) {
+  const Function function =
+      prepared(kRegisters +
+               "mov.u32 %r2, 5;\n and.b32 %r3, %r1, %r0;\n setp.eq.s32 %p0, %r3, 0;\n"
+               " @%p0 bra $join;\n mov.u32 %r2, 7;\n"
+               "$join: mad.wide.u32 %q1, %r2, 4, %q0;\n st.global.u32 [%q1], 0;\n ret;");
+  EXPECT_EQ(store_shape(function, analyse_lanes(function)).kind, ShapeKind::kVarying);
+}
+
+TEST(LaneShapes, ShuffleFromOneLaneIsUniform) {
+  const Function function =
+      prepared(kRegisters +
+               "shfl.sync.idx.b32 %r2, %r1, 0, 31, -1;\n mad.wide.u32 %q1, %r2, 4, %q0;\n"
+               " st.global.u32 [%q1], 0;\n ret;");
+  EXPECT_EQ(store_shape(function, analyse_lanes(function)).kind, ShapeKind::kUniform);
+}
+
+TEST(Print, ShowsBlocksAndOperations) {
+  const std::string text = print(prepared(kRegisters + "st.global.u32 [%q0+8], 3;\n ret;"));
+  EXPECT_NE(text.find("kernel k\nb0:\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("load.param.constant i64"), std::string::npos) << text;
+  EXPECT_NE(text.find("store.global i32 #8 %"), std::string::npos) << text;
+}
+
+}  // namespace
+}  // namespace vgpu::software::ir

@@ -1,0 +1,158 @@
+// What Jit promises besides right results: the disk cache, refusals, and that a loop can be cancelled.
+#include "device/software/jit/jit.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "device/software/jit/disk_cache.h"
+#include "tests/device/software/jit/jit_runner.h"
+
+namespace vgpu::software::jit {
+namespace {
+
+constexpr const char* kPtx = R"(.version 8.4
+.target sm_61
+.address_size 64
+.visible .entry store(.param .u64 p)
+{
+  .reg .b64 %q<3>;
+  .reg .b32 %r<2>;
+  ld.param.u64 %q0, [p];
+  mov.u32 %r0, %tid.x;
+  mad.wide.u32 %q1, %r0, 4, %q0;
+  st.global.u32 [%q1], %r0;
+  ret;
+}
+.visible .entry spin()
+{
+$top:
+  bra $top;
+}
+.visible .entry bounded() .reqntid 64
+{
+  ret;
+}
+)";
+
+class JitTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = (std::filesystem::temp_directory_path() / "vgpu-jit-XXXXXX").string();
+    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+    directory_ = pattern;
+    auto module = ptx::Module::parse(kPtx, "jit_test.ptx");
+    ASSERT_TRUE(module.has_value());
+    module_.emplace(std::move(*module));
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  [[nodiscard]] Options options() const {
+    Options result;
+    result.cache_directory = directory_;
+    return result;
+  }
+  [[nodiscard]] static LaunchShape shape(std::uint32_t x) {
+    LaunchShape result;
+    result.ntid[0] = x;
+    return result;
+  }
+  [[nodiscard]] std::filesystem::path only_entry() const {
+    std::vector<std::filesystem::path> entries;
+    for (const auto& item : std::filesystem::directory_iterator(directory_)) entries.push_back(item.path());
+    EXPECT_EQ(entries.size(), 1u);
+    return entries.front();
+  }
+
+  std::filesystem::path directory_;
+  std::optional<ptx::Module> module_;
+};
+
+TEST_F(JitTest, SecondProcessTakesCodeFromDisk) {
+  {
+    Jit first(options());
+    ASSERT_TRUE(first.compile(*module_, "store", shape(64)).has_value());
+    EXPECT_EQ(first.counters().compiled, 1u);
+    EXPECT_EQ(first.counters().cache_hits, 0u);
+  }
+  Jit second(options());
+  const auto kernel = second.compile(*module_, "store", shape(64));
+  ASSERT_TRUE(kernel.has_value());
+  EXPECT_TRUE((*kernel)->from_cache);
+  EXPECT_EQ(second.counters().compiled, 0u);
+}
+
+TEST_F(JitTest, AnotherBlockShapeIsAnotherEntry) {
+  Jit jit(options());
+  ASSERT_TRUE(jit.compile(*module_, "store", shape(64)).has_value());
+  ASSERT_TRUE(jit.compile(*module_, "store", shape(96)).has_value());
+  EXPECT_EQ(jit.counters().compiled, 2u);
+}
+
+TEST_F(JitTest, DamagedEntryIsCompiledAnew) {
+  ASSERT_TRUE(Jit(options()).compile(*module_, "store", shape(64)).has_value());
+  const auto path = only_entry();
+  const auto size = std::filesystem::file_size(path);
+  {
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(size / 2));
+    const char other = static_cast<char>(file.peek() ^ 0x55);
+    file.seekp(static_cast<std::streamoff>(size / 2));
+    file.put(other);
+  }
+  Jit damaged(options());
+  ASSERT_TRUE(damaged.compile(*module_, "store", shape(64)).has_value());
+  EXPECT_EQ(damaged.counters().compiled, 1u);
+  std::filesystem::resize_file(path, size / 3);
+  Jit truncated(options());
+  ASSERT_TRUE(truncated.compile(*module_, "store", shape(64)).has_value());
+  EXPECT_EQ(truncated.counters().compiled, 1u);
+}
+
+TEST_F(JitTest, RefusesWhatCannotBeLaunched) {
+  Jit jit(options());
+  EXPECT_EQ(jit.compile(*module_, "missing", shape(64)).error().kind, ErrorKind::kNotFound);
+  EXPECT_EQ(jit.compile(*module_, "store", shape(0)).error().kind, ErrorKind::kLaunchShape);
+  EXPECT_EQ(jit.compile(*module_, "store", shape(1025)).error().kind, ErrorKind::kLaunchShape);
+  EXPECT_EQ(jit.counters().failures, 3u);
+}
+
+TEST_F(JitTest, EndlessLoopStopsWhenCancelled) {
+  Jit jit(options());
+  testing::kernels::JitRunner runner(jit);
+  ASSERT_EQ(runner.load(kPtx, "jit_test.ptx"), "");
+  runner.cancel = 1;
+  testing::kernels::LaunchRequest request;
+  request.kernel = "spin";
+  request.block = {32, 1, 1};
+  const auto status = runner.launch(request);
+  EXPECT_EQ(status.status, testing::kernels::Status::kTrap);
+  EXPECT_EQ(status.message, "cancelled");
+}
+
+TEST(DiskCacheTest, DropsTheEntriesUnusedForLongest) {
+  std::string pattern = (std::filesystem::temp_directory_path() / "vgpu-cache-XXXXXX").string();
+  ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+  DiskCache cache(pattern, 3000);
+  const std::string content(1000, 'x');
+  const auto now = std::filesystem::file_time_type::clock::now();
+  for (int i = 0; i < 6; ++i) {
+    const std::string key = "key" + std::to_string(i);
+    cache.store(key, content);
+    std::error_code error;
+    std::filesystem::last_write_time(std::filesystem::path(pattern) / (key + ".o"),
+                                     now - std::chrono::hours(20 - i), error);
+  }
+  std::uint64_t total = 0;
+  for (const auto& item : std::filesystem::directory_iterator(pattern)) total += item.file_size();
+  EXPECT_LE(total, 3000u + 1100u);
+  EXPECT_FALSE(cache.load("key0").has_value());
+  EXPECT_TRUE(cache.load("key5").has_value());
+  std::filesystem::remove_all(pattern);
+}
+
+}  // namespace
+}  // namespace vgpu::software::jit
