@@ -266,6 +266,12 @@ Shape LaneTransfer::shift_right(const Shape& a, const Shape& b, bool is_signed, 
   const Shape fallback = all_uniform ? uniform(type) : Shape{.kind = ShapeKind::kVarying};
   if (!b.known || !b.is_uniform() || b.base < 0 || b.base >= bits_of(type)) return fallback;
   const auto amount = static_cast<std::uint32_t>(b.base);
+  if (!a.is_varying() && (is_signed || a.low >= 0) && a.low >> amount == a.high >> amount) {
+    // All that could differ is shifted out: the sign of what cannot be negative, for one.
+    LaneTable values{};
+    values.fill(a.low >> amount);
+    return lanes(values, type);
+  }
   Shape shape = fallback;
   if (!all_uniform) {
     // floor((base + c) / 2^k) = base / 2^k + floor(c / 2^k) where 2^k divides base.

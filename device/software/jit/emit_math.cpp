@@ -27,8 +27,11 @@ Value* Emitter::exp2(Value* x) {
   }
   Value* p = float_constant(x, coefficients[7]);
   for (int i = 6; i >= 0; --i) p = fma(p, f, float_constant(x, coefficients[i]));
-  Value* exponent =
-      b_.CreateIntrinsic(llvm::Intrinsic::fptosi_sat, {same_type(x, Type::kI32), x->getType()}, {n});
+  // |n| is small: adding 1.5 * 2^23 leaves it in the low bits. (Of NaN this makes nonsense, which NaN
+  // absorbs.)
+  Value* shifted = int_bits(b_.CreateFAdd(n, float_constant(x, 12582912.0)));
+  Value* exponent = b_.CreateShl(shifted, same(shifted, Type::kI32, 16));
+  exponent = b_.CreateAShr(exponent, same(shifted, Type::kI32, 16));
   Value* half = b_.CreateAShr(exponent, same(exponent, Type::kI32, 1));
   Value* rest = b_.CreateSub(exponent, half);
   const auto power = [&](Value* e) {

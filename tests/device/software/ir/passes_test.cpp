@@ -161,6 +161,19 @@ TEST(LaneShapes, TablesNeedNotBeAffine) {
   }
 }
 
+TEST(LaneShapes, SignOfWhatIsNotNegativeIsKnown) {
+  // Signed division by two as compilers write it.
+  const Function function = prepared(kRegisters +
+                                     "shr.u32 %r2, %r1, 31;\n add.s32 %r2, %r1, %r2;\n shr.s32 %r2, %r2, 1;\n"
+                                     " mad.wide.s32 %q1, %r2, 4, %q0;\n st.global.u32 [%q1], 0;\n ret;");
+  const LaneShapes shapes = analyse_lanes(function);
+  const Shape shape = store_shape(function, shapes);
+  ASSERT_EQ(shape.kind, ShapeKind::kOffsets);
+  for (std::int64_t i = 0; i < 32; ++i) {
+    EXPECT_EQ(shapes.table_of(shape)[static_cast<std::size_t>(i)], i / 2 * 4);
+  }
+}
+
 TEST(LaneShapes, SecondDimensionIsUniformInRowsOfWarps) {
   const std::string body = kRegisters +
                            "mov.u32 %r2, %tid.y;\n mad.wide.u32 %q1, %r2, 4, %q0;\n"

@@ -1,10 +1,11 @@
-// compile_all_kernels LIBRARY [--every N] [--jobs N] [--shape X,Y,Z]: compiles the real kernels among the
+// compile_all_kernels LIBRARY [--every N] [--match TEXT] [--dump FOLDER]: compiles the real kernels among the
 // sm_61 PTX of a CUDA library and reports how many, how long, and the slowest.
 #include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <string>
 
 #include "tests/device/software/jit/real_kernels.h"
@@ -12,14 +13,16 @@
 int main(int argc, char** argv) {
   using namespace vgpu;
   if (argc < 2) {
-    std::fprintf(stderr, "usage: %s LIBRARY [--every N] [--match TEXT]\n", argv[0]);
+    std::fprintf(stderr, "usage: %s LIBRARY [--every N] [--match TEXT] [--dump FOLDER]\n", argv[0]);
     return 2;
   }
   std::size_t every = 1;
   std::string match;
+  std::string folder;
   for (int i = 2; i + 1 < argc; i += 2) {
     if (std::strcmp(argv[i], "--every") == 0) every = std::strtoul(argv[i + 1], nullptr, 10);
     if (std::strcmp(argv[i], "--match") == 0) match = argv[i + 1];
+    if (std::strcmp(argv[i], "--dump") == 0) folder = argv[i + 1];
   }
   auto kernels = testing::list_real_kernels(argv[1]);
   if (!kernels) {
@@ -27,12 +30,20 @@ int main(int argc, char** argv) {
     return 1;
   }
   std::printf("%zu real kernels\n", kernels->kernels.size());
-  software::jit::Jit jit(software::jit::Options{});
+  software::jit::Options options;
+  std::string current;
+  if (!folder.empty()) {
+    options.dump = [&](std::string_view stage, const std::string& text) {
+      std::ofstream(folder + "/" + current.substr(0, 100) + "." + std::string(stage)) << text;
+    };
+  }
+  software::jit::Jit jit(std::move(options));
   std::vector<std::pair<double, std::string>> times;
   std::size_t failed = 0;
   for (std::size_t i = 0; i < kernels->kernels.size(); i += every) {
     const auto& kernel = kernels->kernels[i];
     if (!match.empty() && kernel.name.find(match) == std::string::npos) continue;
+    current = kernel.name;
     const auto start = std::chrono::steady_clock::now();
     auto compiled = jit.compile(*kernel.module, kernel.name, testing::likely_shape(kernel));
     const double taken = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
