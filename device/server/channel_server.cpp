@@ -51,6 +51,8 @@ void add_counters(Counters& sum, const Counters& from) noexcept {
 void Totals::absorb(Counters& gone) noexcept {
   const std::lock_guard lock(mutex_);
   add_counters(closed_, gone);
+  auto& peak = closed_.block.memory_peak_bytes;
+  peak = std::max(peak, ring::load_relaxed(gone.block.memory_peak_bytes));
   for (auto& word : words(gone.block)) ring::store_relaxed(word, uint64_t{0});
   for (auto& word : gone.by_command) ring::store_relaxed(word, uint64_t{0});
 }

@@ -148,7 +148,7 @@ Counters DeviceServer::totals() const noexcept {
     memory += ring::load_relaxed(channel->counters().block.memory_in_use_bytes);
   const auto compiled = backend_.counts();
   sum.block.memory_in_use_bytes = memory;
-  sum.block.memory_peak_bytes = memory_peak_;
+  sum.block.memory_peak_bytes = std::max(sum.block.memory_peak_bytes, memory_peak_);
   sum.block.kernels_compiled = compiled.kernels_compiled;
   sum.block.compile_ns = compiled.compile_ns;
   return sum;

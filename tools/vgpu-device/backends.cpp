@@ -21,7 +21,6 @@ using device::Result;
 
 constexpr uint64_t kNullMemoryBytes = 4ull << 30;
 
-#ifdef VGPU_SOFTWARE_BACKEND
 // What kernels print: into the command's output as a GPU's driver does it, or, where no command runs, into
 // the log, where a guest must not flood it.
 std::function<void(std::string_view)> printer(bool to_standard_output) {
@@ -42,18 +41,14 @@ std::function<void(std::string_view)> printer(bool to_standard_output) {
   };
 }
 
-#endif
-
 }  // namespace
 
-Result<device::BackendFactory> backend_factory(const DeviceOptions& options,
-                                               [[maybe_unused]] bool print_to_standard_output) {
+Result<device::BackendFactory> backend_factory(const DeviceOptions& options, bool print_to_standard_output) {
   if (options.backend == "null") {
     return device::BackendFactory([bytes = options.memory_bytes]() -> Result<std::unique_ptr<Backend>> {
       return device::make_null_backend(bytes == 0 ? kNullMemoryBytes : bytes);
     });
   }
-#ifdef VGPU_SOFTWARE_BACKEND
   if (options.backend == "software") {
     software::BackendOptions software_options;
     software_options.memory_bytes = options.memory_bytes;
@@ -64,7 +59,6 @@ Result<device::BackendFactory> backend_factory(const DeviceOptions& options,
       return software::make_backend(software_options);
     });
   }
-#endif
   return std::unexpected(
       device::Error{protocol::Status::kInvalidValue,
                     fmt::format("there is no backend '{}': software, null", options.backend)});

@@ -80,8 +80,8 @@ std::string default_library_source() {
   std::error_code error;
   const auto program = fs::read_symlink("/proc/self/exe", error);
   if (error) return {};
-  for (const auto& candidate :
-       {program.parent_path() / "../../shim/lib", program.parent_path() / "../lib/vgpu"}) {
+  for (const auto& candidate : {program.parent_path() / "../../shim/lib",
+                                program.parent_path() / ".." / VGPU_INSTALL_LIBDIR / "vgpu"}) {
     if (fs::exists(candidate / "libcuda.so.1", error)) return fs::canonical(candidate, error).string();
   }
   return {};

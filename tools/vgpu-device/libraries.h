@@ -28,8 +28,8 @@ class LibraryFolder {
 };
 
 // Where the libraries are when nobody says: <build>/shim/lib beside <build>/tools/vgpu-device/vgpu-device,
-// else
-// ../lib/vgpu as installed. Empty: neither is there.
+// else else
+// ../lib/vgpu (or the like) as installed. Empty: neither is there.
 std::string default_library_source();
 
 }  // namespace vgpu::tools

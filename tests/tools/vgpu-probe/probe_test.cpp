@@ -1,0 +1,186 @@
+// vgpu-probe against living, dead, foreign and corrupt regions.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "tests/device/server/child_process.h"
+#include "tests/device/server/guest.h"
+#include "tests/device/server/test_device.h"
+
+namespace vgpu::tools {
+namespace {
+
+using device::testing::ChildProcess;
+using device::testing::Guest;
+using device::testing::RegionPath;
+using device::testing::TestDevice;
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+struct Answer {
+  int status = 0;
+  std::string text;
+};
+Answer probe(std::vector<std::string> arguments, bool with_errors = false) {
+  arguments.insert(arguments.begin(), VGPU_PROBE_PROGRAM);
+  ChildProcess program(arguments, with_errors);
+  Answer answer;
+  answer.text = program.read_all();
+  const int status = program.wait();
+  answer.status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return answer;
+}
+
+TEST(Probe, PingsThroughAChannelOfItsOwn) {
+  TestDevice device;
+  const auto answer = probe({"ping", device.path(), "--count", "100", "--json"});
+  ASSERT_EQ(answer.status, 0);
+  const auto figures = json::parse(answer.text);
+  EXPECT_EQ(figures["round_trips"], 100);
+  EXPECT_GT(figures["min_ns"], 0);
+  EXPECT_LE(figures["p50_ns"], figures["p99_ns"]);
+  EXPECT_LE(figures["p99.9_ns"], figures["max_ns"]);
+  EXPECT_THAT(probe({"ping", device.path(), "--count", "10"}).text,
+              HasSubstr("10 round trips through " + device.path()));
+}
+
+TEST(Probe, ShowsStateOwnersCountersAndTheLastError) {
+  TestDevice device;
+  auto guest = Guest::attach(device.path());
+  ASSERT_TRUE(guest) << guest.error().text;
+  (*guest)->call(protocol::PingRequest{.cookie = 1});
+  (*guest)->call(protocol::MemAllocRequest{.bytes = 12345});
+  (*guest)->call(protocol::MemFreeRequest{.address = 99});
+  ASSERT_TRUE(device::testing::eventually([&] {
+    return ring::load_relaxed(device.header().totals.commands) == 3 &&
+           ring::load_relaxed((*guest)->view().control->counters.commands) == 3;
+  }));
+  const auto answer = probe({"show", device.path(), "--json"});
+  ASSERT_EQ(answer.status, 0);
+  const auto region = json::parse(answer.text);
+  EXPECT_EQ(region["status"]["state"], "ready");
+  EXPECT_EQ(region["status"]["heartbeat_grows"], true);
+  EXPECT_EQ(region["status"]["device_lock"], "held");
+  EXPECT_EQ(region["header"]["protocol_matches"], true);
+  EXPECT_EQ(region["device"]["name"], "fake");
+  EXPECT_EQ(region["device"]["attributes"]["10"], 32);
+  EXPECT_EQ(region["totals"]["by_command"]["Ping"], 1);
+  const auto& channel = region["channels"][0];
+  EXPECT_EQ(channel["owner"]["pid"], ::getpid());
+  EXPECT_EQ(channel["owner"]["process"], "test guest");
+  EXPECT_EQ(channel["lock"], "held");
+  EXPECT_EQ(channel["counters"]["memory_in_use_bytes"], 12345);
+  EXPECT_EQ(channel["last_error"]["command"], "MemFree");
+  EXPECT_THAT(channel["last_error"]["reason"].get<std::string>(), HasSubstr("address 99 is not allocated"));
+  const auto text = probe({"show", device.path()}).text;
+  EXPECT_THAT(text, HasSubstr("heart beats"));
+  EXPECT_THAT(text, HasSubstr("owner test guest (pid " + std::to_string(::getpid())));
+  EXPECT_THAT(text, HasSubstr("last error 1 in MemFree"));
+}
+
+TEST(Probe, ListsTheDeviceThatTheEnvironmentNames) {
+  TestDevice device;
+  ::setenv("VGPU_DEVICE", device.path().c_str(), 1);
+  const auto answer = probe({"list", "--json"});
+  const auto text = probe({"list"});
+  ::unsetenv("VGPU_DEVICE");
+  EXPECT_EQ(answer.status, 0);
+  const auto first = json::parse(answer.text)["devices"][0];
+  EXPECT_EQ(first["path"], device.path());
+  EXPECT_EQ(first["state"], "ready");
+  EXPECT_EQ(first["mapping"], "write-back");
+  EXPECT_EQ(first["usable"], true);
+  EXPECT_THAT(text.text, HasSubstr("fake: ready"));
+}
+
+TEST(Probe, SaysWhatToDoWhenTheNamedDeviceIsNotThere) {
+  for (const char* command : {"show", "ping"}) {
+    const auto answer = probe({command, "/dev/shm/vgpu-not-there"}, true);
+    EXPECT_EQ(answer.status, 1) << command;
+    EXPECT_THAT(answer.text, HasSubstr("/dev/shm/vgpu-not-there")) << command;
+  }
+}
+
+TEST(Probe, ADeviceThatStoppedIsShownAndNotPinged) {
+  TestDevice device;
+  device.stop_ticking();
+  device.server().stop("enough for today");
+  const auto shown = probe({"show", device.path()});
+  EXPECT_EQ(shown.status, 0);
+  EXPECT_THAT(shown.text, HasSubstr("enough for today"));
+  const auto pinged = probe({"ping", device.path()}, true);
+  EXPECT_EQ(pinged.status, 1);
+  EXPECT_THAT(pinged.text, HasSubstr("claiming a channel"));
+}
+
+TEST(Probe, AnotherProtocolIsShownAndRefusedWithBothVersions) {
+  RegionPath path;
+  auto bar = pci::Bar::create_file(path.text(), 1u << 20, 0);
+  ASSERT_TRUE(bar);
+  ring::GeometryOptions options;
+  options.region_bytes = 1u << 20;
+  options.channel_count = 1;
+  options.ring_bytes = 64u << 10;
+  options.reply_count = 4;
+  const auto geometry = ring::RegionGeometry::compute(options);
+  ASSERT_TRUE(geometry) << geometry.error().text;
+  ASSERT_TRUE(ring::format_region(bar->bytes(), *geometry, ring::DeviceInfo{},
+                                  {.protocol_version = 77,
+                                   .protocol_hash = 0xabcd,
+                                   .feature_bits = 0,
+                                   .generation = 0,
+                                   .vgpu_version = "9.9"}));
+  const auto shown = probe({"show", path.text()}, true);
+  EXPECT_EQ(shown.status, 0);
+  EXPECT_THAT(shown.text,
+              HasSubstr("the device speaks protocol 77 (000000000000abcd, vgpu 9.9), this program"));
+  const auto pinged = probe({"ping", path.text()}, true);
+  EXPECT_EQ(pinged.status, 1);
+  EXPECT_THAT(pinged.text, HasSubstr("77"));
+}
+
+// Whatever a file holds, the probe answers or refuses; it never crashes.
+TEST(Probe, SurvivesForeignTruncatedAndCorruptRegions) {
+  TestDevice device(1);
+  std::ifstream file(device.path(), std::ios::binary);
+  std::string good(64 << 10, '\0');
+  file.read(good.data(), static_cast<std::streamsize>(good.size()));
+  RegionPath path;
+  uint64_t random = 88172645463325252u;
+  const auto next = [&] {
+    random ^= random << 13;
+    random ^= random >> 7;
+    return random ^= random << 17;
+  };
+  const auto check = [&](const std::string& bytes, const std::string& what) {
+    std::ofstream(path.text(), std::ios::binary | std::ios::trunc) << bytes;
+    for (const char* command : {"show", "ping"}) {
+      const auto answer = probe({command, path.text()}, true);
+      EXPECT_TRUE(answer.status == 0 || answer.status == 1)
+          << command << " on " << what << ": " << answer.status;
+      EXPECT_FALSE(answer.text.empty()) << command << " on " << what;
+    }
+  };
+  check("", "an empty file");
+  check("hello", "a text");
+  check(good.substr(0, 4096), "a header alone");
+  check(good, "a truncated region");
+  for (int i = 0; i < 20; ++i) {
+    // A whole file (sparse beyond what was copied) whose header has rubbish in it.
+    std::string bad = good;
+    for (int j = 0; j < 4; ++j) {
+      const uint64_t value = next() >> (next() % 64);
+      std::memcpy(bad.data() + 8 + next() % 190, &value, sizeof value);
+    }
+    std::ofstream(path.text(), std::ios::binary | std::ios::trunc) << bad;
+    std::filesystem::resize_file(path.text(), TestDevice::kRegionBytes);
+    const auto answer = probe({"show", path.text()}, true);
+    EXPECT_TRUE(answer.status == 0 || answer.status == 1) << i << ": " << answer.status << answer.text;
+  }
+}
+
+}  // namespace
+}  // namespace vgpu::tools
