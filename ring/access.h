@@ -58,6 +58,11 @@ inline void full_fence() noexcept {
 #endif
 }
 
+// A hint to fetch the line at `address`: never faults, ignored where nothing is cached.
+inline void prefetch_to_read(const void* address) noexcept {
+  __builtin_prefetch(address);
+}
+
 inline void cpu_relax() noexcept {
 #if defined(__x86_64__)
   _mm_pause();

@@ -42,7 +42,14 @@ class Consumer {
       // first).
       const uint64_t commit = load_acquire(commit_word(position_));
       if (commit == 0) {
+        run_ = 0;
         return 0U;
+      }
+      // Where a record ends depends on its length, so the processor cannot look ahead by itself. In a long
+      // run fetch the lines to come; not when caught up, where that would take them from the producer that
+      // writes them.
+      if (++run_ > kRunBeforePrefetch) {
+        prefetch_to_read(slot(position_ + kPrefetchBytes));
       }
       if (commit_sequence(commit) != commit_sequence(make_commit(0, position_))) {
         return std::unexpected(ReadError::kBadSequence);
@@ -107,10 +114,14 @@ class Consumer {
     return *reinterpret_cast<const uint64_t*>(slot(position));
   }
 
+  static constexpr uint32_t kRunBeforePrefetch = 16;
+  static constexpr uint64_t kPrefetchBytes = 8 * kSlotBytes;
+
   const std::byte* ring_ = nullptr;
   uint64_t mask_ = 0;
   uint64_t position_ = 0;
   uint64_t record_position_ = 0;
+  uint32_t run_ = 0;  // records taken since the ring was last empty
 };
 
 }  // namespace vgpu::ring
