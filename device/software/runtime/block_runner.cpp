@@ -17,6 +17,16 @@ namespace {
 
 namespace context = boost::context::detail;
 
+// Shared memory: one slot for each number of pages, mapped exactly that far, since compiled code relies on
+// the first page behind a block's shared memory, and the one before it, to fault. Slots instead of changed
+// protections: two kernels in turn would pay for a change at every launch.
+constexpr uint64_t kSharedSlots = kMaxSharedBytes / kPageBytes + 1;
+constexpr uint64_t kSharedSlotStride = 128 * 1024;
+constexpr uint64_t shared_slot(uint64_t base, uint64_t pages) {
+  return base + pages * kSharedSlotStride + kSharedSlotStride / 2;
+}
+static_assert(kSharedSlotStride / 2 >= kMaxSharedBytes + kPageBytes);
+
 constexpr uint32_t kDefaultMxcsr = 0x1F80;
 
 // The host's floating point modes, also when a kernel is left by a jump.
@@ -83,11 +93,14 @@ struct BlockRunner::Hooks {
 
 Result<void> BlockRunner::prepare(const LaunchPlan& plan) {
   if (shared_.bytes() == 0) {
-    auto range = WindowRange::take(window_, kWindowGranule);
+    auto range = WindowRange::take(window_, kSharedSlots * kSharedSlotStride);
     if (!range) return std::unexpected(range.error());
-    // The rest of the granule stays unmapped: what lies behind shared memory faults.
-    if (const auto committed = window_.commit(range->address(), kMaxSharedBytes); !committed)
-      return committed;
+    for (uint64_t pages = 1; pages < kSharedSlots; ++pages) {
+      if (const auto committed = window_.commit(shared_slot(range->address(), pages), pages * kPageBytes);
+          !committed) {
+        return committed;
+      }
+    }
     shared_ = std::move(*range);
   }
   const uint64_t local_bytes = uint64_t{plan.local_stride} * plan.warps() * kWarpSize;
@@ -101,7 +114,7 @@ Result<void> BlockRunner::prepare(const LaunchPlan& plan) {
     local_committed_ = round_up(local_bytes, kPageBytes);
   }
   if (owner_ != plan.context_id) {
-    ::madvise(reinterpret_cast<void*>(shared_.address()), kMaxSharedBytes, MADV_DONTNEED);
+    ::madvise(reinterpret_cast<void*>(shared_.address()), shared_.bytes(), MADV_DONTNEED);
     if (local_committed_ != 0) {
       ::madvise(reinterpret_cast<void*>(local_.address()), local_committed_, MADV_DONTNEED);
     }
@@ -114,7 +127,7 @@ Result<void> BlockRunner::prepare(const LaunchPlan& plan) {
   plan_ = &plan;
   state_ = plan.prototype;
   state_.hooks = &Hooks::kTable;
-  state_.shared_base = shared_.address();
+  state_.shared_base = shared_slot(shared_.address(), round_up(plan.shared_bytes, kPageBytes) / kPageBytes);
   state_.shared_bytes = plan.shared_bytes;
   state_.local_base = local_.address();
   state_.local_stride = plan.local_stride;

@@ -143,6 +143,13 @@ Result<void> install_fault_handlers() {
   return {};
 }
 
+void block_asynchronous_signals() {
+  sigset_t set;
+  ::sigfillset(&set);
+  for (const int fault : kSignals) ::sigdelset(&set, fault);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
+
 GuardOutcome run_guarded(const GuardRange& range, void (*body)(void*), void* argument, Fault* fault) {
   ensure_signal_stack();
   Frame frame;

@@ -27,6 +27,9 @@ struct Fault {
   int signal = 0;
 };
 
+// For threads of our own: signals meant for the process go to threads that expect them; faults stay.
+void block_asynchronous_signals();
+
 // What a guard expects. Device addresses (and the guard behind the window) always.
 struct GuardRange {
   uint64_t begin = 0;  // faults in [begin, end) are expected too

@@ -9,6 +9,8 @@
 #include <memory>
 #include <system_error>
 
+#include "device/software/runtime/fault_guard.h"
+
 namespace vgpu::software {
 namespace {
 
@@ -41,6 +43,7 @@ Launcher::~Launcher() {
 }
 
 void Launcher::work() {
+  block_asynchronous_signals();
   BlockRunner runner(window_);
   while (true) {
     const uint32_t seen = epoch_.load(std::memory_order_acquire);
@@ -187,6 +190,7 @@ Result<void> Launcher::run_cooperative(const LaunchPlan& plan, BlockRunner& call
   try {
     for (uint64_t block = 1; block < plan.blocks; ++block) {
       threads.emplace_back([this, &job, &gate, &runners, block] {
+        block_asynchronous_signals();
         gate.wait(Gate::kClosed, std::memory_order_acquire);
         if (gate.load(std::memory_order_acquire) == Gate::kCancelled) return;
         const auto ran = runners[block - 1]->run(block, block + 1);
