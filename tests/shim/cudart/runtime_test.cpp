@@ -16,7 +16,14 @@ char g_host_function[8];  // their addresses stand for host functions
 char g_host_variable[8];
 char g_image[16];
 
-class Runtime : public testing::Test {
+// The suite carries the generation in its name: both are registered side by side.
+#if VGPU_CUDART_GENERATION < 13
+#define RUNTIME Cudart12
+#else
+#define RUNTIME Cudart13
+#endif
+
+class RUNTIME : public testing::Test {
  protected:
   void SetUp() override {
     fake_driver()->reset();
@@ -43,11 +50,11 @@ class Runtime : public testing::Test {
   void** handle_ = nullptr;
 };
 
-TEST_F(Runtime, RegisteringAsksNothingOfTheDriver) {
+TEST_F(RUNTIME, RegisteringAsksNothingOfTheDriver) {
   EXPECT_TRUE(fake_driver()->calls.empty());
 }
 
-TEST_F(Runtime, AnImageIsLoadedOnceWhenItsFirstKernelIsLaunched) {
+TEST_F(RUNTIME, AnImageIsLoadedOnceWhenItsFirstKernelIsLaunched) {
   ASSERT_EQ(launch(0), cudaSuccess);
   ASSERT_EQ(launch(0), cudaSuccess);
   ASSERT_EQ(launch(1), cudaSuccess);
@@ -56,13 +63,13 @@ TEST_F(Runtime, AnImageIsLoadedOnceWhenItsFirstKernelIsLaunched) {
   EXPECT_EQ(fake_driver()->count("cuLaunchKernel"), 3);
 }
 
-TEST_F(Runtime, AnImageThatWasNeverUsedIsNotUnloaded) {
+TEST_F(RUNTIME, AnImageThatWasNeverUsedIsNotUnloaded) {
   __cudaUnregisterFatBinary(handle_);
   handle_ = nullptr;
   EXPECT_EQ(fake_driver()->count("cuLibraryUnload"), 0);
 }
 
-TEST_F(Runtime, AnUnregisteredImageIsUnloadedAndItsKernelsAreForgotten) {
+TEST_F(RUNTIME, AnUnregisteredImageIsUnloadedAndItsKernelsAreForgotten) {
   ASSERT_EQ(launch(0), cudaSuccess);
   __cudaUnregisterFatBinary(handle_);
   handle_ = nullptr;
@@ -70,7 +77,7 @@ TEST_F(Runtime, AnUnregisteredImageIsUnloadedAndItsKernelsAreForgotten) {
   EXPECT_EQ(launch(0), cudaErrorInvalidDeviceFunction);
 }
 
-TEST_F(Runtime, ALaunchPassesItsConfiguration) {
+TEST_F(RUNTIME, ALaunchPassesItsConfiguration) {
   void* arguments[] = {nullptr};
   const auto stream = reinterpret_cast<cudaStream_t>(std::uintptr_t{0x40});
   ASSERT_EQ(cudaLaunchKernel(&g_host_function[0], {2, 3, 4}, {5, 6, 7}, arguments, 99, stream), cudaSuccess);
@@ -83,7 +90,7 @@ TEST_F(Runtime, ALaunchPassesItsConfiguration) {
   EXPECT_EQ(seen.arguments, arguments);
 }
 
-TEST_F(Runtime, CallConfigurationsNest) {
+TEST_F(RUNTIME, CallConfigurationsNest) {
   ASSERT_EQ(__cudaPushCallConfiguration({1, 1, 1}, {2, 1, 1}, 3, nullptr), 0u);
   ASSERT_EQ(__cudaPushCallConfiguration({4, 1, 1}, {5, 1, 1}, 6, CU_STREAM_PER_THREAD), 0u);
   dim3 grid{};
@@ -100,16 +107,16 @@ TEST_F(Runtime, CallConfigurationsNest) {
   EXPECT_EQ(__cudaPopCallConfiguration(&grid, &block, &shared, &stream), cudaErrorMissingConfiguration);
 }
 
-TEST_F(Runtime, AFunctionThatWasNeverRegisteredIsAnError) {
+TEST_F(RUNTIME, AFunctionThatWasNeverRegisteredIsAnError) {
   EXPECT_EQ(launch(7), cudaErrorInvalidDeviceFunction);
   EXPECT_EQ(cudaGetLastError(), cudaErrorInvalidDeviceFunction);
 }
 
-TEST_F(Runtime, AKernelThatItsImageLacksIsAnError) {
+TEST_F(RUNTIME, AKernelThatItsImageLacksIsAnError) {
   EXPECT_EQ(launch(2), cudaErrorInvalidDeviceFunction);
 }
 
-TEST_F(Runtime, AnImageWithoutCodeForTheDeviceSaysSoAtEveryLaunch) {
+TEST_F(RUNTIME, AnImageWithoutCodeForTheDeviceSaysSoAtEveryLaunch) {
   ASSERT_EQ(cudaFree(nullptr), cudaSuccess);  // makes the context, so that the next call is the load
   fake_driver()->next_result = CUDA_ERROR_NO_BINARY_FOR_GPU;
   EXPECT_EQ(launch(0), cudaErrorNoKernelImageForDevice);
@@ -117,19 +124,19 @@ TEST_F(Runtime, AnImageWithoutCodeForTheDeviceSaysSoAtEveryLaunch) {
   EXPECT_EQ(fake_driver()->count("cuLibraryLoadData"), 1);
 }
 
-TEST_F(Runtime, ABlockOfNoThreadsIsAnInvalidConfiguration) {
+TEST_F(RUNTIME, ABlockOfNoThreadsIsAnInvalidConfiguration) {
   ASSERT_EQ(launch(0), cudaSuccess);
   fake_driver()->next_result = CUDA_ERROR_INVALID_VALUE;
   EXPECT_EQ(launch(0, {1, 1, 1}, {0, 1, 1}), cudaErrorInvalidConfiguration);
 }
 
-TEST_F(Runtime, ABlockAboveTheDevicesLimitIsAnInvalidConfiguration) {
+TEST_F(RUNTIME, ABlockAboveTheDevicesLimitIsAnInvalidConfiguration) {
   ASSERT_EQ(launch(0), cudaSuccess);
   fake_driver()->next_result = CUDA_ERROR_INVALID_VALUE;
   EXPECT_EQ(launch(0, {1, 1, 1}, {4096, 1, 1}), cudaErrorInvalidConfiguration);
 }
 
-TEST_F(Runtime, AnErrorIsKeptUntilItIsRead) {
+TEST_F(RUNTIME, AnErrorIsKeptUntilItIsRead) {
   EXPECT_EQ(cudaMemcpy(g_image, g_image, 1, static_cast<cudaMemcpyKind>(9)), cudaErrorInvalidMemcpyDirection);
   EXPECT_EQ(cudaFree(nullptr), cudaSuccess);  // success does not clear it
   EXPECT_EQ(cudaPeekAtLastError(), cudaErrorInvalidMemcpyDirection);
@@ -137,14 +144,14 @@ TEST_F(Runtime, AnErrorIsKeptUntilItIsRead) {
   EXPECT_EQ(cudaGetLastError(), cudaSuccess);
 }
 
-TEST_F(Runtime, AnErrorBelongsToItsThread) {
+TEST_F(RUNTIME, AnErrorBelongsToItsThread) {
   EXPECT_EQ(launch(7), cudaErrorInvalidDeviceFunction);
   cudaError_t other = cudaErrorUnknown;
   std::thread([&] { other = cudaPeekAtLastError(); }).join();
   EXPECT_EQ(other, cudaSuccess);
 }
 
-TEST_F(Runtime, ReadingDoesNotClearAnErrorThatBreaksTheContext) {
+TEST_F(RUNTIME, ReadingDoesNotClearAnErrorThatBreaksTheContext) {
   ASSERT_EQ(cudaFree(nullptr), cudaSuccess);
   fake_driver()->next_result = CUDA_ERROR_ILLEGAL_ADDRESS;
   EXPECT_EQ(cudaDeviceSynchronize(), cudaErrorIllegalAddress);
@@ -154,7 +161,7 @@ TEST_F(Runtime, ReadingDoesNotClearAnErrorThatBreaksTheContext) {
   EXPECT_EQ(cudaGetLastError(), cudaSuccess);
 }
 
-TEST_F(Runtime, TheKindOfACopyChoosesTheDriversCall) {
+TEST_F(RUNTIME, TheKindOfACopyChoosesTheDriversCall) {
   ASSERT_EQ(cudaMemcpy(g_image, g_image, 8, cudaMemcpyHostToDevice), cudaSuccess);
   ASSERT_EQ(cudaMemcpy(g_image, g_image, 8, cudaMemcpyDeviceToHost), cudaSuccess);
   ASSERT_EQ(cudaMemcpy(g_image, g_image, 8, cudaMemcpyDeviceToDevice), cudaSuccess);
@@ -164,29 +171,29 @@ TEST_F(Runtime, TheKindOfACopyChoosesTheDriversCall) {
   EXPECT_EQ(fake_driver()->calls, expected);
 }
 
-TEST_F(Runtime, ACopyOfNothingAsksNothingOfTheDriver) {
+TEST_F(RUNTIME, ACopyOfNothingAsksNothingOfTheDriver) {
   ASSERT_EQ(cudaFree(nullptr), cudaSuccess);
   const auto before = fake_driver()->calls.size();
   EXPECT_EQ(cudaMemcpy(nullptr, nullptr, 0, cudaMemcpyDefault), cudaSuccess);
   EXPECT_EQ(fake_driver()->calls.size(), before);
 }
 
-TEST_F(Runtime, ANullPointerInACopyIsAnError) {
+TEST_F(RUNTIME, ANullPointerInACopyIsAnError) {
   EXPECT_EQ(cudaMemcpy(nullptr, g_image, 8, cudaMemcpyHostToDevice), cudaErrorInvalidValue);
 }
 
-TEST_F(Runtime, RowsWiderThanTheirPitchAreAnError) {
+TEST_F(RUNTIME, RowsWiderThanTheirPitchAreAnError) {
   EXPECT_EQ(cudaMemcpy2D(g_image, 4, g_image, 16, 8, 2, cudaMemcpyHostToDevice), cudaErrorInvalidPitchValue);
 }
 
-TEST_F(Runtime, PerThreadEntriesUseTheThreadsOwnStream) {
+TEST_F(RUNTIME, PerThreadEntriesUseTheThreadsOwnStream) {
   ASSERT_EQ(cudaMemcpyAsync_ptsz(g_image, g_image, 8, cudaMemcpyHostToDevice, nullptr), cudaSuccess);
   EXPECT_EQ(fake_driver()->count("cuMemcpyHtoDAsync own stream"), 1);
   ASSERT_EQ(cudaMemcpy_ptds(g_image, g_image, 8, cudaMemcpyHostToDevice), cudaSuccess);
   EXPECT_EQ(fake_driver()->count("cuStreamSynchronize own stream"), 1);
 }
 
-TEST_F(Runtime, AllocatingNothingGivesNullAndFreeingNullIsFine) {
+TEST_F(RUNTIME, AllocatingNothingGivesNullAndFreeingNullIsFine) {
   void* pointer = g_image;
   EXPECT_EQ(cudaMalloc(&pointer, 0), cudaSuccess);
   EXPECT_EQ(pointer, nullptr);
@@ -194,7 +201,7 @@ TEST_F(Runtime, AllocatingNothingGivesNullAndFreeingNullIsFine) {
   EXPECT_EQ(fake_driver()->count("cuMemAlloc"), 0);
 }
 
-TEST_F(Runtime, OutOfMemoryIsAnErrorWithoutAPointer) {
+TEST_F(RUNTIME, OutOfMemoryIsAnErrorWithoutAPointer) {
   ASSERT_EQ(cudaFree(nullptr), cudaSuccess);
   void* pointer = g_image;
   fake_driver()->next_result = CUDA_ERROR_OUT_OF_MEMORY;
@@ -202,7 +209,7 @@ TEST_F(Runtime, OutOfMemoryIsAnErrorWithoutAPointer) {
   EXPECT_EQ(pointer, nullptr);
 }
 
-TEST_F(Runtime, CopiesIntoAVariableStayInside) {
+TEST_F(RUNTIME, CopiesIntoAVariableStayInside) {
   EXPECT_EQ(cudaMemcpyToSymbol(&g_host_variable[0], g_image, 16, 48, cudaMemcpyHostToDevice), cudaSuccess);
   EXPECT_EQ(cudaMemcpyToSymbol(&g_host_variable[0], g_image, 17, 48, cudaMemcpyHostToDevice),
             cudaErrorInvalidValue);
@@ -212,14 +219,14 @@ TEST_F(Runtime, CopiesIntoAVariableStayInside) {
             cudaErrorInvalidMemcpyDirection);
 }
 
-TEST_F(Runtime, AnUnknownVariableIsAnInvalidSymbol) {
+TEST_F(RUNTIME, AnUnknownVariableIsAnInvalidSymbol) {
   EXPECT_EQ(cudaMemcpyToSymbol(&g_host_variable[7], g_image, 1, 0, cudaMemcpyHostToDevice),
             cudaErrorInvalidSymbol);
   EXPECT_EQ(cudaMemcpyFromSymbol(g_image, &g_host_variable[1], 1, 0, cudaMemcpyDeviceToHost),
             cudaErrorInvalidSymbol);
 }
 
-TEST_F(Runtime, PropertiesComeFromTheDriversAttributes) {
+TEST_F(RUNTIME, PropertiesComeFromTheDriversAttributes) {
   cudaDeviceProp p{};
   ASSERT_EQ(device_properties(&p, 0), cudaSuccess);
   EXPECT_STREQ(p.name, "fake");
@@ -232,7 +239,7 @@ TEST_F(Runtime, PropertiesComeFromTheDriversAttributes) {
 }
 
 #if VGPU_CUDART_GENERATION < 13
-TEST_F(Runtime, TheUnversionedPropertiesCallWritesCuda11sStructAlone) {
+TEST_F(RUNTIME, TheUnversionedPropertiesCallWritesCuda11sStructAlone) {
   struct {
     cudaDeviceProp properties;
   } memory;
@@ -242,7 +249,7 @@ TEST_F(Runtime, TheUnversionedPropertiesCallWritesCuda11sStructAlone) {
   EXPECT_EQ(memory.properties.hostRegisterSupported, 0x5a5a5a5a);
 }
 #else
-TEST_F(Runtime, AKernelHandleLaunchesLikeItsFunction) {
+TEST_F(RUNTIME, AKernelHandleLaunchesLikeItsFunction) {
   cudaKernel_t kernel = nullptr;
   ASSERT_EQ(__cudaGetKernel(&kernel, &g_host_function[1]), cudaSuccess);
   ASSERT_EQ(__cudaLaunchKernel(kernel, {1, 1, 1}, {1, 1, 1}, nullptr, 0, nullptr), cudaSuccess);
@@ -251,13 +258,13 @@ TEST_F(Runtime, AKernelHandleLaunchesLikeItsFunction) {
 }
 #endif
 
-TEST_F(Runtime, ADeviceThatIsNotThereIsAnError) {
+TEST_F(RUNTIME, ADeviceThatIsNotThereIsAnError) {
   cudaDeviceProp p{};
   EXPECT_EQ(device_properties(&p, 1), cudaErrorInvalidDevice);
   EXPECT_EQ(cudaSetDevice(-1), cudaErrorInvalidDevice);
 }
 
-TEST_F(Runtime, ACallThatIsNotImplementedSaysSo) {
+TEST_F(RUNTIME, ACallThatIsNotImplementedSaysSo) {
   void* array = nullptr;
   const cudaChannelFormatDesc format{32, 0, 0, 0, 2};
   EXPECT_EQ(cudaMallocArray(&array, &format, 4, 4, 0), cudaErrorNotSupported);
@@ -265,19 +272,19 @@ TEST_F(Runtime, ACallThatIsNotImplementedSaysSo) {
 }
 
 // The recording driver has no managed memory: a function that the driver lacks is an error, not a crash.
-TEST_F(Runtime, ADriverWithoutTheFunctionIsAnError) {
+TEST_F(RUNTIME, ADriverWithoutTheFunctionIsAnError) {
   void* pointer = nullptr;
   EXPECT_EQ(cudaMallocManaged(&pointer, 16, 1), cudaErrorNotSupported);
 }
 
-TEST_F(Runtime, ErrorsHaveTheirNamesAndTexts) {
+TEST_F(RUNTIME, ErrorsHaveTheirNamesAndTexts) {
   EXPECT_STREQ(cudaGetErrorName(cudaErrorIllegalAddress), "cudaErrorIllegalAddress");
   EXPECT_STREQ(cudaGetErrorString(cudaErrorIllegalAddress), "an illegal memory access was encountered");
   EXPECT_STREQ(cudaGetErrorString(cudaErrorMemoryAllocation), "out of memory");
   EXPECT_STREQ(cudaGetErrorName(static_cast<cudaError_t>(12345)), "unrecognized error code");
 }
 
-TEST_F(Runtime, ManyThreadsLaunchWhileOthersRegister) {
+TEST_F(RUNTIME, ManyThreadsLaunchWhileOthersRegister) {
   ASSERT_EQ(launch(0), cudaSuccess);  // from here on a launch only looks up
   static std::array<char, 4096> functions;
   void** more = __cudaRegisterFatBinary(g_image);
