@@ -201,6 +201,8 @@ std::vector<BlockId> linear_order(const Function& function) {
   for (std::uint32_t i = 0; i < order.size(); ++i) number[order[i]] = i;
   // Innermost natural loop per block, as a path of loops from the outside in.
   std::vector<std::vector<std::uint32_t>> path(function.blocks.size());
+  std::vector<std::ptrdiff_t> sizes;
+  for (const Loop& loop : loops) sizes.push_back(std::ranges::count(loop.contains, true));
   for (std::uint32_t i = 0; i < loops.size(); ++i) {
     if (!loops[i].is_natural) continue;
     for (const BlockId block : order) {
@@ -208,8 +210,8 @@ std::vector<BlockId> linear_order(const Function& function) {
     }
   }
   for (const BlockId block : order) {
-    std::ranges::stable_sort(path[block], [&](std::uint32_t a, std::uint32_t b) {
-      return std::ranges::count(loops[a].contains, true) > std::ranges::count(loops[b].contains, true);
+    std::ranges::sort(path[block], [&](std::uint32_t a, std::uint32_t b) {
+      return sizes[a] != sizes[b] ? sizes[a] > sizes[b] : a < b;
     });
   }
   // Forward edges only; ready blocks of the current innermost loop go before those outside of it.
