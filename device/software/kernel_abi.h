@@ -32,7 +32,14 @@ enum class TrapReason : uint32_t {
   kUnsupportedCall = 3,  // an indirect call or a call to an undefined function
 };
 
-enum class BarrierKind : uint32_t { kSync = 0, kReduceAnd = 1, kReduceOr = 2, kReducePopcount = 3 };
+// kArrive (bar.arrive) counts the warp and returns at once; all others wait.
+enum class BarrierKind : uint32_t {
+  kSync = 0,
+  kReduceAnd = 1,
+  kReduceOr = 2,
+  kReducePopcount = 3,
+  kArrive = 4,
+};
 
 // What compiled code calls. The table outlives every launch. None of these throws.
 struct RuntimeHooks {

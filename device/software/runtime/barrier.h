@@ -31,14 +31,14 @@ class Barriers {
     Barrier& barrier = barriers_[id % kCount];
     if (barrier.arrived == 0) {
       barrier.needed = (threads + kWarpSize - 1) / kWarpSize;
-      barrier.kind = kind;
       barrier.all = true;
     }
+    if (kind != BarrierKind::kArrive) barrier.kind = kind;
     barrier.arrived += 1;
     barrier.count += static_cast<uint32_t>(std::popcount(predicate & active));
     barrier.all = barrier.all && (predicate & active) == active;
     if (!complete(barrier)) {
-      barrier.waiting |= uint32_t{1} << warp;
+      if (kind != BarrierKind::kArrive) barrier.waiting |= uint32_t{1} << warp;
       return {};
     }
     return release(barrier);
@@ -74,6 +74,7 @@ class Barriers {
     Completion completion{.complete = true, .released = barrier.waiting, .result = 0};
     switch (barrier.kind) {
       case BarrierKind::kSync:
+      case BarrierKind::kArrive:
         break;
       case BarrierKind::kReduceAnd:
         completion.result = barrier.all ? 1 : 0;

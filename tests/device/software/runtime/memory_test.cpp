@@ -137,6 +137,18 @@ TEST(Barriers, AnExitCompletesWhatTheOthersWaitFor) {
   EXPECT_EQ(barriers.alive(), 2u);
 }
 
+TEST(Barriers, AnArrivalCountsAndDoesNotWait) {
+  Barriers barriers;
+  barriers.start(2);
+  EXPECT_FALSE(barriers.arrive(0, 1, 64, BarrierKind::kArrive, 0, ~0u).complete);
+  EXPECT_EQ(barriers.waiting(1), 0u);
+  const auto last = barriers.arrive(1, 1, 64, BarrierKind::kSync, 0, ~0u);
+  EXPECT_TRUE(last.complete);
+  EXPECT_EQ(last.released, 0u);
+  EXPECT_FALSE(barriers.arrive(1, 1, 64, BarrierKind::kReducePopcount, 3, ~0u).complete);
+  EXPECT_EQ(barriers.arrive(0, 1, 64, BarrierKind::kArrive, 0, ~0u).result, 2u);
+}
+
 TEST(Barriers, ACountedBarrierDoesNotCountExits) {
   Barriers barriers;
   barriers.start(3);
