@@ -1,6 +1,6 @@
-// NVML for one vGPU: what the device tells about itself, and its memory as the device counts it. Reads the
-// region through libcuda.so.1's private entry and takes no channel, so that monitoring costs no guest
-// anything.
+// NVML for one vGPU: what the device tells about itself, and its memory as the last heartbeat counted it.
+// Reads the region through libcuda.so.1's private entry and takes no channel, so that monitoring costs no
+// guest anything.
 #include "shim/nvml/nvml_abi.h"
 
 #include <dlfcn.h>
