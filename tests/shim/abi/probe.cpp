@@ -1,5 +1,5 @@
-// Prints size, offset and value of everything in layout.def, built once against NVIDIA's headers (VGPU_PROBE_NVIDIA)
-// and once against ours: the two outputs must be the same, line by line.
+// Prints size, offset and value of everything in layout.def, built once against NVIDIA's headers
+// (VGPU_PROBE_NVIDIA) and once against ours: the two outputs must be the same, line by line.
 #include <cstddef>
 #include <cstdio>
 
