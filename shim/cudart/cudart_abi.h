@@ -15,7 +15,7 @@
 #define VGPU_CUDART_API extern "C" __attribute__((visibility("default")))
 
 enum cudaError_t : int {
-#define CUDART_ERROR(number, name, text) name = number,
+#define CUDART_ERROR(number, name, text) name = (number),
 #include "shim/cudart/errors.def"
 #undef CUDART_ERROR
 };
