@@ -1,0 +1,128 @@
+// Random control flow, reducible or not, with uniform and varying branches: what the compiler's masks and
+// chains must get right for any graph. Every thread's registers at the end are compared with the oracle's.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+
+#include "tests/device/software/jit/jit_runner.h"
+#include "tests/device/software/oracle/oracle_runner.h"
+
+namespace vgpu::testing::kernels {
+namespace {
+
+constexpr std::uint32_t kRegisters = 6;
+constexpr std::uint32_t kThreads = 80;  // two full warps and half of one
+constexpr std::uint32_t kGrid = 2;
+
+// Registers 0 to 2 start with the thread's number in them, 3 to 5 the same for all. Steps are bounded per
+// thread.
+std::string random_program(std::uint64_t seed) {
+  Random random(seed);
+  const auto pick = [&](std::int32_t n) { return std::to_string(random.integer(0, n - 1)); };
+  const auto reg = [&] { return "%r" + pick(kRegisters); };
+  std::string text =
+      ".version 8.4\n.target sm_61\n.address_size 64\n.visible .entry k(.param .u64 out)\n{\n"
+      " .reg .b32 %r<8>, %t, %g, %fuel;\n .reg .pred %p<3>;\n .reg .b64 %q<3>;\n"
+      " mov.u32 %t, %tid.x;\n mov.u32 %g, %ctaid.x;\n"
+      " mad.lo.u32 %r0, %t, 2654435761, %g;\n mov.u32 %r1, %t;\n shr.u32 %r2, %t, 3;\n"
+      " mov.u32 %r3, %g;\n mov.u32 %r4, 7;\n mov.u32 %r5, 0;\n mov.u32 %fuel, 40;\n";
+  const std::int32_t blocks = random.integer(3, 10);
+  for (std::int32_t block = 0; block < blocks; ++block) {
+    text += "$b" + std::to_string(block) + ":\n";
+    for (std::int32_t i = random.integer(1, 3); i > 0; --i) {
+      const std::string to = reg();
+      switch (random.integer(0, 5)) {
+        case 0:
+          text += " add.u32 " + to + ", " + to + ", " + pick(9) + ";\n";
+          break;
+        case 1:
+          text += " mad.lo.u32 " + to + ", " + reg() + ", 5, " + reg() + ";\n";
+          break;
+        case 2:
+          text += " xor.b32 " + to + ", " + reg() + ", " + reg() + ";\n";
+          break;
+        case 3:
+          text += " shr.u32 " + to + ", " + reg() + ", " + pick(5) + ";\n";
+          break;
+        case 4:
+          text +=
+              " setp.lt.u32 %p1, " + reg() + ", " + reg() + ";\n @%p1 add.u32 " + to + ", " + to + ", 1;\n";
+          break;
+        default:
+          text += " mov.u32 " + to + ", " + reg() + ";\n";
+          break;
+      }
+    }
+    text += " sub.u32 %fuel, %fuel, 1;\n setp.eq.u32 %p0, %fuel, 0;\n @%p0 bra $end;\n";
+    const std::string target = "$b" + pick(blocks);
+    switch (random.integer(0, 4)) {
+      case 0:
+        text += " bra " + target + ";\n";
+        break;
+      case 1:
+        text += " and.b32 %r6, " + reg() + ", 3;\n setp.eq.u32 %p1, %r6, 1;\n @!%p1 bra " + target + ";\n";
+        break;
+      case 2:
+        text += " setp.gt.u32 %p1, " + reg() + ", " + pick(64) + ";\n @%p1 bra " + target + ";\n";
+        break;
+      case 3:
+        text += " and.b32 %r6, " + reg() + ", 7;\n setp.ne.u32 %p1, %r6, 0;\n @%p1 bra " + target + ";\n" +
+                (random.integer(0, 7) == 0 ? " exit;\n" : "");
+        break;
+      default:
+        break;
+    }
+  }
+  text += "$end:\n ld.param.u64 %q0, [out];\n mad.lo.u32 %r6, %g, " + std::to_string(kThreads) +
+          ", %t;\n mad.wide.u32 %q0, %r6, " + std::to_string(4 * kRegisters) + ", %q0;\n";
+  for (std::uint32_t i = 0; i < kRegisters; ++i) {
+    text += " st.global.u32 [%q0+" + std::to_string(4 * i) + "], %r" + std::to_string(i) + ";\n";
+  }
+  return text + " ret;\n}\n";
+}
+
+std::vector<std::uint32_t> outcome(KernelRunner& runner, const std::string& program) {
+  EXPECT_EQ(runner.load(program, "random.ptx"), "");
+  std::vector<std::uint32_t> words(std::size_t{kThreads} * kGrid * kRegisters, 0xA5A5A5A5);
+  const std::uint64_t out = runner.allocate(words.size() * 4);
+  runner.write(out, std::as_bytes(std::span(words)));
+  LaunchRequest request;
+  request.kernel = "k";
+  request.grid = {kGrid, 1, 1};
+  request.block = {kThreads, 1, 1};
+  request.params.resize(8);
+  std::memcpy(request.params.data(), &out, 8);
+  const LaunchStatus status = runner.launch(request);
+  EXPECT_EQ(status.status, Status::kDone) << status.message;
+  runner.read(out, std::as_writable_bytes(std::span(words)));
+  return words;
+}
+
+class RandomControl : public ::testing::TestWithParam<int> {};
+
+TEST_P(RandomControl, CompiledCodeAgreesWithTheOracle) {
+  software::jit::Options options;
+  options.verify = true;
+  options.opt_level = 1;
+  software::jit::Jit jit(std::move(options));
+  for (int i = 0; i < 10; ++i) {
+    const std::uint64_t seed = static_cast<std::uint64_t>(GetParam()) * 10 + static_cast<std::uint64_t>(i);
+    const std::string program = random_program(seed);
+    OracleRunner oracle;
+    JitRunner compiled(jit);
+    const auto expected = outcome(oracle, program);
+    const auto got = outcome(compiled, program);
+    const auto differs = std::ranges::mismatch(expected, got);
+    ASSERT_EQ(differs.in1, expected.end())
+        << "seed " << seed << ": register " << (differs.in1 - expected.begin()) % kRegisters << " of thread "
+        << (differs.in1 - expected.begin()) / kRegisters << " is " << *differs.in2 << ", expected "
+        << *differs.in1 << "\n"
+        << program;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, RandomControl, ::testing::Range(0, 12));
+
+}  // namespace
+}  // namespace vgpu::testing::kernels
