@@ -1,10 +1,5 @@
 // Libraries and kernels: modules that belong to no context. This process has one device, so a library is one
 // module, loaded at once, or at its first use where the program promises to keep the image.
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include "ring/unique_fd.h"
 #include "shim/cuda/module.h"
 
 using namespace vgpu::shim;
@@ -153,18 +148,9 @@ CUresult cuLibraryLoadFromFile(CUlibrary* library, const char* path, CUjit_optio
   if (library == nullptr || path == nullptr) {
     return CUDA_ERROR_INVALID_VALUE;
   }
-  const vgpu::ring::UniqueFd file(::open(path, O_RDONLY | O_CLOEXEC));
-  struct stat info{};
-  if (!file || ::fstat(file.get(), &info) != 0) {
-    return CUDA_ERROR_FILE_NOT_FOUND;
-  }
-  std::vector<std::byte> image(static_cast<std::size_t>(info.st_size));
-  for (std::size_t done = 0; done < image.size();) {
-    const ssize_t got = ::read(file.get(), image.data() + done, image.size() - done);
-    if (got <= 0) {
-      return CUDA_ERROR_FILE_NOT_FOUND;
-    }
-    done += static_cast<std::size_t>(got);
+  std::vector<std::byte> image;
+  if (const CUresult read = read_image_file(path, image); read != CUDA_SUCCESS) {
+    return read;
   }
   return make_library(*session, image, nullptr, library);
 }

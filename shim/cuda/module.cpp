@@ -86,6 +86,27 @@ std::span<const std::byte> image_bytes(const void* image) {
   return {bytes, std::strlen(static_cast<const char*>(image))};  // PTX text ends with a NUL
 }
 
+CUresult read_image_file(const char* path, std::vector<std::byte>& image) {
+  const ring::UniqueFd file(::open(path, O_RDONLY | O_CLOEXEC));
+  struct stat info{};
+  if (!file || ::fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode)) {
+    return CUDA_ERROR_FILE_NOT_FOUND;
+  }
+  const auto bytes = static_cast<uint64_t>(info.st_size);
+  if (bytes > protocol::Limits{}.max_image_bytes) {
+    return CUDA_ERROR_OUT_OF_MEMORY;
+  }
+  image.resize(bytes);
+  for (std::size_t done = 0; done < image.size();) {
+    const ssize_t got = ::read(file.get(), image.data() + done, image.size() - done);
+    if (got <= 0) {
+      return CUDA_ERROR_FILE_NOT_FOUND;
+    }
+    done += static_cast<std::size_t>(got);
+  }
+  return CUDA_SUCCESS;
+}
+
 CUresult load_image(Session& session, std::span<const std::byte> image, uint64_t context, Module*& module) {
   if (image.empty()) {
     return CUDA_ERROR_INVALID_IMAGE;
@@ -330,21 +351,9 @@ CUresult cuModuleLoad(CUmodule* module, const char* path) {
   if (module == nullptr || path == nullptr) {
     return CUDA_ERROR_INVALID_VALUE;
   }
-  const vgpu::ring::UniqueFd file(::open(path, O_RDONLY | O_CLOEXEC));
-  struct stat info{};
-  if (!file || ::fstat(file.get(), &info) != 0) {
-    return CUDA_ERROR_FILE_NOT_FOUND;
-  }
-  std::vector<std::byte> image(static_cast<std::size_t>(info.st_size));
-  std::size_t done = 0;
-  while (done < image.size()) {
-    const ssize_t got = ::read(file.get(), image.data() + done, image.size() - done);
-    if (got <= 0) {
-      return CUDA_ERROR_FILE_NOT_FOUND;
-    }
-    done += static_cast<std::size_t>(got);
-  }
-  return load(module, image);
+  std::vector<std::byte> image;
+  const CUresult read = read_image_file(path, image);
+  return read != CUDA_SUCCESS ? read : load(module, image);
 }
 
 CUresult cuModuleUnload(CUmodule handle) {

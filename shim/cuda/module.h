@@ -11,6 +11,9 @@ namespace vgpu::shim {
 // PTX text. Empty if it is none of these.
 std::span<const std::byte> image_bytes(const void* image);
 
+// A file's contents. FILE_NOT_FOUND; OUT_OF_MEMORY for more than an image may be.
+CUresult read_image_file(const char* path, std::vector<std::byte>& image);
+
 // Sends an image to the device and makes a module of it.
 CUresult load_image(Session& session, std::span<const std::byte> image, uint64_t context, Module*& module);
 CUresult unload_module(Session& session, Module& module);
