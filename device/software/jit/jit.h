@@ -69,7 +69,7 @@ struct Options {
   std::string cpu;       // empty: the host's; a name LLVM knows otherwise
   std::string features;  // with `cpu`: LLVM feature string
   bool verify = false;   // run the verifiers of both forms after every pass
-  // Called with the text of each stage ("ir", "llvm", "llvm-optimised"); for tests and inspection.
+  // Called with the text of each stage ("ir", "shapes", "llvm", "llvm-optimised"); for tests and inspection.
   std::function<void(std::string_view stage, const std::string& text)> dump;
 };
 
