@@ -20,7 +20,8 @@ const kUsage = `usage: client.mjs --model FILE.gguf [options] PROMPT...
   --seed N           for a temperature above 0 (default: 1)
   --json             one JSON document on stdout: tokens, texts, timings, offloaded layers
   --follow FILE      for each prompt of a --json document take that document's tokens, one by one, and
-                     report beside each what this run would have chosen and both log-probabilities
+                     report beside each what this run would have chosen
+  --probabilities    with --follow: the log-probabilities of both as well (several times slower)
   --verbose          llama.cpp's log on stderr
 
 Several prompts are answered one after the other, each in an empty context.`;
@@ -32,7 +33,7 @@ function parse_command_line() {
         allowPositionals: true,
         options: {
             "model": text, "packages": text, "cpu": flag, "gpu-layers": text, "max-tokens": text, "context": text,
-            "temperature": text, "seed": text, "json": flag, "follow": text, "verbose": flag, "help": flag
+            "temperature": text, "seed": text, "json": flag, "follow": text, "probabilities": flag, "verbose": flag, "help": flag
         }
     });
     if (values.help) {
@@ -56,6 +57,7 @@ function parse_command_line() {
         seed: number("seed", 1),
         json: values.json,
         follow: values.follow,
+        probabilities: values.probabilities,
         verbose: values.verbose,
         prompts: positionals
     };
@@ -130,7 +132,7 @@ async function answer(loaded, options, sequence, prompt, follow, on_text) {
     const started = performance.now();
     const limit = follow ? follow.length : options.max_tokens;
     const generator = sequence.evaluateWithMetadata(
-        prompt_tokens, {probabilities: follow !== null},
+        prompt_tokens, {probabilities: options.probabilities},
         {temperature: options.temperature, seed: options.seed, yieldEogToken: true});
     let next = limit > 0 ? await generator.next() : {done: true};
     while (!next.done) {
@@ -142,8 +144,10 @@ async function answer(loaded, options, sequence, prompt, follow, on_text) {
             steps.push({
                 followed: token,
                 chosen,
-                followed_log_probability: log_probability(probabilities.get(token) ?? 0),
-                chosen_log_probability: log_probability(probabilities.get(chosen) ?? 0)
+                ...(probabilities && {
+                    followed_log_probability: log_probability(probabilities.get(token) ?? 0),
+                    chosen_log_probability: log_probability(probabilities.get(chosen) ?? 0)
+                })
             });
         }
         tokens.push(token);
