@@ -133,7 +133,7 @@ enum class Op : std::uint8_t {
   kShfl,     // value, lane, clamp-and-mask; sub: ptx::ShuffleMode; results value, in range
   kVote,     // predicate; sub: ptx::VoteMode; result i1 or i32
   kMatch,    // value; sub 1: any; results mask i32 (, i1 for all)
-  kBarrier,  // id, threads, predicate; sub: BarrierKind; imm 1: arrive only; result i32
+  kBarrier,  // id, threads, predicate; sub: BarrierKind; result i32
   // The value as it was when each lane last executed this: what uses outside a loop that lanes leave at
   // different times must read. Inserted by keep_live_outs.
   kKeep,

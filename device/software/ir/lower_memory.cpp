@@ -323,7 +323,6 @@ void Lowering::lower_match(const Inst& inst) {
 void Lowering::lower_barrier(const Inst& inst) {
   const auto ops = operands(inst);
   const bool reduces = inst.barrier >= ptx::BarrierOp::kRedAnd;
-  if (inst.barrier == ptx::BarrierOp::kArrive) return void(fail(inst, "bar.arrive is not supported"));
   const std::size_t first = inst.destination_count;
   const std::size_t sources = ops.size() - first;
   const ValueId id = operand(inst, ops[first], Type::kI32);
@@ -331,6 +330,7 @@ void Lowering::lower_barrier(const Inst& inst) {
   const ValueId threads = counts > 1 ? operand(inst, ops[first + 1], Type::kI32) : constant(Type::kI32, 0);
   const ValueId predicate = reduces ? operand(inst, ops.back(), Type::kI1) : constant(Type::kI1, 0);
   BarrierKind kind = BarrierKind::kSync;
+  if (inst.barrier == ptx::BarrierOp::kArrive) kind = BarrierKind::kArrive;
   if (inst.barrier == ptx::BarrierOp::kRedAnd) kind = BarrierKind::kReduceAnd;
   if (inst.barrier == ptx::BarrierOp::kRedOr) kind = BarrierKind::kReduceOr;
   if (inst.barrier == ptx::BarrierOp::kRedPopc) kind = BarrierKind::kReducePopcount;

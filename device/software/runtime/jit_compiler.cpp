@@ -22,11 +22,15 @@ class JitCompiler final : public KernelCompiler {
 
 }  // namespace
 
+std::unique_ptr<KernelCompiler> make_jit_compiler(jit::Options options) {
+  return std::make_unique<JitCompiler>(std::move(options));
+}
+
 device::Result<std::unique_ptr<device::Backend>> make_backend(BackendOptions options) {
   jit::Options jit_options;
   jit_options.cache_directory = options.cache_directory;
   jit_options.opt_level = options.opt_level;
-  return make_backend(std::move(options), std::make_unique<JitCompiler>(std::move(jit_options)));
+  return make_backend(std::move(options), make_jit_compiler(std::move(jit_options)));
 }
 
 }  // namespace vgpu::software

@@ -21,4 +21,6 @@ class KernelCompiler {
   [[nodiscard]] virtual jit::Counters counters() const = 0;
 };
 
+[[nodiscard]] std::unique_ptr<KernelCompiler> make_jit_compiler(jit::Options options);
+
 }  // namespace vgpu::software

@@ -9,7 +9,6 @@
 #include <fstream>
 
 #include "device/software/jit/disk_cache.h"
-#include "tests/device/software/jit/jit_runner.h"
 
 namespace vgpu::software::jit {
 namespace {
@@ -26,11 +25,6 @@ constexpr const char* kPtx = R"(.version 8.4
   mad.wide.u32 %q1, %r0, 4, %q0;
   st.global.u32 [%q1], %r0;
   ret;
-}
-.visible .entry spin()
-{
-$top:
-  bra $top;
 }
 .visible .entry bounded() .reqntid 64
 {
@@ -118,19 +112,6 @@ TEST_F(JitTest, RefusesWhatCannotBeLaunched) {
   EXPECT_EQ(jit.compile(*module_, "store", shape(0)).error().kind, ErrorKind::kLaunchShape);
   EXPECT_EQ(jit.compile(*module_, "store", shape(1025)).error().kind, ErrorKind::kLaunchShape);
   EXPECT_EQ(jit.counters().failures, 3u);
-}
-
-TEST_F(JitTest, EndlessLoopStopsWhenCancelled) {
-  Jit jit(options());
-  testing::kernels::JitRunner runner(jit);
-  ASSERT_EQ(runner.load(kPtx, "jit_test.ptx"), "");
-  runner.cancel = 1;
-  testing::kernels::LaunchRequest request;
-  request.kernel = "spin";
-  request.block = {32, 1, 1};
-  const auto status = runner.launch(request);
-  EXPECT_EQ(status.status, testing::kernels::Status::kTrap);
-  EXPECT_EQ(status.message, "cancelled");
 }
 
 TEST(DiskCacheTest, DropsTheEntriesUnusedForLongest) {

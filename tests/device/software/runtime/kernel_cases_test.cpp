@@ -1,75 +1,19 @@
-// Every case of tests/kernels through a whole software device: allocated, loaded, launched and read as a
-// guest does.
+// Every case of tests/kernels through a whole software device, with the compiler's own checks on. Kernels
+// that recurse are refused with a reason, not miscompiled.
 #include <gtest/gtest.h>
 
-#include <cstring>
-#include <memory>
-#include <string>
-
+#include "device/software/runtime/kernel_compiler.h"
 #include "device/software/runtime/software_backend.h"
-#include "tests/kernels/cases.h"
+#include "tests/device/software/runtime/device_runner.h"
 
 namespace vgpu::testing::kernels {
 namespace {
 
-class DeviceRunner final : public KernelRunner {
- public:
-  explicit DeviceRunner(device::Backend& backend) : context_(std::move(*backend.create_context({}))) {}
-
-  std::string load(const std::string& ptx, const std::string&) override {
-    const auto bytes = std::as_bytes(std::span(ptx.data(), ptx.size()));
-    const auto loaded = context_->load_module(1, {bytes.begin(), bytes.end()});
-    return loaded ? "" : loaded.error().reason;
-  }
-  std::uint64_t allocate(std::size_t bytes) override { return context_->allocate(bytes).value_or(0); }
-  void write(std::uint64_t address, std::span<const std::byte> bytes) override {
-    const auto copied = context_->copy_to_device(address, 0, bytes, 0, {.width = bytes.size(), .height = 1});
-    EXPECT_TRUE(copied) << copied.error().reason;
-  }
-  void read(std::uint64_t address, std::span<std::byte> out) override {
-    std::memset(out.data(), 0, out.size());  // a context that failed answers nothing
-    static_cast<void>(context_->copy_from_device(out, 0, address, 0, {.width = out.size(), .height = 1}));
-  }
-  LaunchStatus launch(const LaunchRequest& request) override {
-    const std::uint32_t function = next_function_++;
-    const auto found = context_->get_function(1, function, request.kernel);
-    if (!found) return refused(found.error());
-    protocol::LaunchRequest record;
-    record.function = function;
-    record.grid_x = request.grid.x;
-    record.grid_y = request.grid.y;
-    record.grid_z = request.grid.z;
-    record.block_x = static_cast<std::uint16_t>(request.block.x);
-    record.block_y = static_cast<std::uint16_t>(request.block.y);
-    record.block_z = static_cast<std::uint16_t>(request.block.z);
-    record.flags = request.blocks_wait_for_each_other ? protocol::kLaunchCooperative : std::uint16_t{0};
-    record.shared_bytes = request.dynamic_shared_bytes;
-    const auto launched = context_->launch(0, record, request.params);
-    return launched ? LaunchStatus{} : refused(launched.error());
-  }
-
- private:
-  static LaunchStatus refused(const device::Error& error) {
-    switch (error.status) {
-      case protocol::Status::kIllegalAddress:
-        return {Status::kIllegalAddress, error.reason};
-      case protocol::Status::kLaunchFailed:
-        return {Status::kTrap, error.reason};
-      case protocol::Status::kInvalidPtx:
-        return {Status::kUnsupported, error.reason};
-      default:
-        return {Status::kOther, error.reason};
-    }
-  }
-
-  std::unique_ptr<device::Context> context_;
-  std::uint32_t next_function_ = 1;
-};
-
 class DeviceCase : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    auto backend = software::make_backend({.memory_bytes = std::uint64_t{1} << 30, .threads = 2});
+    auto backend = software::make_backend({.memory_bytes = std::uint64_t{1} << 30, .threads = 2},
+                                          software::make_jit_compiler({.verify = true}));
     ASSERT_TRUE(backend) << backend.error().reason;
     backend_ = std::move(*backend);
   }

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <string>
 
-#include "tests/device/software/jit/jit_runner.h"
+#include "device/software/runtime/kernel_compiler.h"
+#include "device/software/runtime/software_backend.h"
 #include "tests/device/software/oracle/oracle_runner.h"
+#include "tests/device/software/runtime/device_runner.h"
 
 namespace vgpu::testing::kernels {
 namespace {
@@ -102,15 +104,14 @@ std::vector<std::uint32_t> outcome(KernelRunner& runner, const std::string& prog
 class RandomControl : public ::testing::TestWithParam<int> {};
 
 TEST_P(RandomControl, CompiledCodeAgreesWithTheOracle) {
-  software::jit::Options options;
-  options.verify = true;
-  options.opt_level = 1;
-  software::jit::Jit jit(std::move(options));
+  auto backend = software::make_backend({.memory_bytes = std::uint64_t{1} << 26, .threads = 1},
+                                        software::make_jit_compiler({.opt_level = 1, .verify = true}));
+  ASSERT_TRUE(backend) << backend.error().reason;
   for (int i = 0; i < 10; ++i) {
     const std::uint64_t seed = static_cast<std::uint64_t>(GetParam()) * 10 + static_cast<std::uint64_t>(i);
     const std::string program = random_program(seed);
     OracleRunner oracle;
-    JitRunner compiled(jit);
+    DeviceRunner compiled(**backend);
     const auto expected = outcome(oracle, program);
     const auto got = outcome(compiled, program);
     const auto differs = std::ranges::mismatch(expected, got);
