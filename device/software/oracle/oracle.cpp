@@ -80,12 +80,18 @@ Result run_grid(const ptx::Module& module, std::string_view function, const Laun
   if (!machine.prepare(function)) return machine.result;
   constexpr std::uint64_t kSlice = 4096;  // instructions of a warp before the next one's turn
   std::deque<std::unique_ptr<Block>> resident;
+  const std::uint64_t count = config.blocks.empty() ? config.grid.count() : config.blocks.size();
   std::uint64_t next = 0;
-  while (next < config.grid.count() || !resident.empty()) {
-    while (next < config.grid.count() && resident.size() < std::max(1U, config.resident_blocks)) {
-      const Dim3 index{static_cast<std::uint32_t>(next % config.grid.x),
-                       static_cast<std::uint32_t>(next / config.grid.x % config.grid.y),
-                       static_cast<std::uint32_t>(next / config.grid.x / config.grid.y)};
+  while (next < count || !resident.empty()) {
+    while (next < count && resident.size() < std::max(1U, config.resident_blocks)) {
+      const std::uint64_t number = config.blocks.empty() ? next : config.blocks[next];
+      if (number >= config.grid.count()) {
+        machine.fault(Outcome::kUnsupported, "no block " + std::to_string(number) + " in the grid");
+        return machine.result;
+      }
+      const Dim3 index{static_cast<std::uint32_t>(number % config.grid.x),
+                       static_cast<std::uint32_t>(number / config.grid.x % config.grid.y),
+                       static_cast<std::uint32_t>(number / config.grid.x / config.grid.y)};
       resident.push_back(std::make_unique<Block>(machine, index));
       ++next;
     }

@@ -68,6 +68,8 @@ struct LaunchConfig {
   std::uint32_t resident_blocks =
       1;  // blocks that take turns; raise it for kernels whose blocks wait for each other
   std::uint64_t max_steps = std::uint64_t{1} << 30;  // warp instructions, then kStepLimit
+  // Blocks to run, as numbers in x, y, z order; empty: all. For grids too large to run whole.
+  std::span<const std::uint64_t> blocks;
   // vprintf(format, arguments), both generic addresses; `read` reads the calling thread's view of memory.
   // Without it a call of vprintf is kUnsupported.
   using Read = std::function<bool(std::uint64_t address, std::span<std::byte> out)>;
@@ -95,7 +97,7 @@ struct Result {
   std::uint64_t steps = 0;   // warp instructions run
 };
 
-// Runs every block of the grid. On a fault the rest of the grid does not run.
+// Runs the blocks of the grid, in order. On a fault the rest of the grid does not run.
 [[nodiscard]] Result run_grid(const ptx::Module& module, std::string_view function,
                               const LaunchConfig& config, Memory& memory);
 
