@@ -134,7 +134,7 @@ TEST_F(RunTest, WithoutLibrariesItSaysWhatToDo) {
 TEST_F(RunTest, RemovesWhatAKilledRunLeftBehind) {
   std::string stale;
   {
-    ChildProcess killed(run("echo $VGPU_DEVICE; exec sleep 60 > /dev/null"));
+    ChildProcess killed(run("echo $VGPU_DEVICE; exec sleep 60 > /dev/null 2>&1"));
     stale = killed.read_line();
     killed.kill(SIGKILL);
     killed.wait();
