@@ -14,7 +14,7 @@
 namespace vgpu::software::checked {
 
 // Relative to the larger of the value and the largest one its launch stored.
-inline constexpr double kApproximateError = 1e-5;
+inline constexpr double kApproximateError = 1e-6;
 // Halves: two of their last places.
 inline constexpr double kApproximateHalfError = 1e-3;
 
@@ -49,7 +49,7 @@ struct Options {
   uint64_t every = 0;            // and of every so many launches of the context, whatever they are; 0: none
   uint64_t max_steps = 500'000;  // of the oracle per check; a grid above that is checked in part
   double max_seconds = 1e9;      // that checks may take in all
-  std::function<void(const Check&)> report;
+  std::function<void(const Check&)> report = {};
 };
 
 [[nodiscard]] std::unique_ptr<device::Backend> check_backend(std::unique_ptr<device::Backend> inner,
