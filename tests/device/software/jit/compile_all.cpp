@@ -1,5 +1,6 @@
-// compile_all_kernels LIBRARY [--every N] [--match TEXT] [--dump FOLDER]: compiles the real kernels among the
-// sm_61 PTX of a CUDA library and reports how many, how long, and the slowest.
+// compile_all_kernels LIBRARY [--every N] [--match TEXT] [--level N] [--dump FOLDER]: compiles the real
+// kernels among the sm_61 PTX of a CUDA library and reports how many, how long, and the slowest. N: the
+// optimisation level, by default what the device uses.
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -13,15 +14,18 @@
 int main(int argc, char** argv) {
   using namespace vgpu;
   if (argc < 2) {
-    std::fprintf(stderr, "usage: %s LIBRARY [--every N] [--match TEXT] [--dump FOLDER]\n", argv[0]);
+    std::fprintf(stderr, "usage: %s LIBRARY [--every N] [--match TEXT] [--level N] [--dump FOLDER]\n",
+                 argv[0]);
     return 2;
   }
   std::size_t every = 1;
   std::string match;
   std::string folder;
+  software::jit::Options options;
   for (int i = 2; i + 1 < argc; i += 2) {
     if (std::strcmp(argv[i], "--every") == 0) every = std::strtoul(argv[i + 1], nullptr, 10);
     if (std::strcmp(argv[i], "--match") == 0) match = argv[i + 1];
+    if (std::strcmp(argv[i], "--level") == 0) options.opt_level = std::atoi(argv[i + 1]);
     if (std::strcmp(argv[i], "--dump") == 0) folder = argv[i + 1];
   }
   auto kernels = testing::list_real_kernels(argv[1]);
@@ -30,7 +34,6 @@ int main(int argc, char** argv) {
     return 1;
   }
   std::printf("%zu real kernels\n", kernels->kernels.size());
-  software::jit::Options options;
   std::string current;
   if (!folder.empty()) {
     options.dump = [&](std::string_view stage, const std::string& text) {
