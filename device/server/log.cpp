@@ -38,6 +38,11 @@ void set_log_file(int fd) noexcept {
   log_fd.store(fd, std::memory_order_relaxed);
 }
 
+void move_log_to_stderr() noexcept {
+  const int fd = log_fd.exchange(STDERR_FILENO, std::memory_order_relaxed);
+  if (fd != STDERR_FILENO) ::dup2(fd, STDERR_FILENO);
+}
+
 bool log_enabled(LogLevel level) noexcept {
   return level >= minimum_level.load(std::memory_order_relaxed);
 }

@@ -17,6 +17,8 @@ enum class LogLevel : uint32_t { kDebug, kInfo, kWarning, kError };
 // Lines below `level` are dropped. `fd` stays the caller's; the default is stderr at kInfo.
 void set_log_level(LogLevel level) noexcept;
 void set_log_file(int fd) noexcept;
+// Makes the log the process's standard error too, where it stays when all other descriptors are closed.
+void move_log_to_stderr() noexcept;
 bool log_enabled(LogLevel level) noexcept;
 // "debug", "info", "warning" or "error"; false for anything else.
 bool parse_log_level(std::string_view text, LogLevel& level) noexcept;

@@ -33,6 +33,7 @@ void publish(WorkerReport& report, const DeviceServer& server, const Backend& ba
 
 Result<void> serve(const WorkerOptions& options, WorkerReport& report, int parent_pid, int ready_fd) {
   if (auto dropped = drop_privileges(parent_pid); !dropped) return dropped;
+  move_log_to_stderr();  // or it would be closed with the rest, and its number given to another file
   close_descriptors(ready_fd, options.keep_output);
   if (options.sandbox) {
     SandboxOptions sandbox{.writable = options.writable};
