@@ -52,6 +52,25 @@ TEST(Oracle, SharedAndLocalMemoryAreBounded) {
             Outcome::kDone);
 }
 
+TEST(Oracle, RunsOnlyTheBlocksItIsAskedFor) {
+  const auto text = kernel(
+      "mov.u32 %r1, %ctaid.y;\nmad.lo.u32 %r1, %r1, 4, 1;\nmov.u32 %r2, %ctaid.x;\nadd.u32 %r1, %r1, %r2;\n"
+      "mad.wide.u32 %q1, %r1, 4, %q0;\nst.global.u32 [%q1], %r1;");
+  const std::uint64_t blocks[] = {1, 6};
+  LaunchConfig config;
+  config.grid = {4, 2, 1};
+  config.blocks = blocks;
+  const auto r = run(text, 1, config);
+  EXPECT_EQ(r.result.outcome, Outcome::kDone) << r.result.message;
+  std::vector<std::uint32_t> expected(64);
+  expected[2] = 2;
+  expected[7] = 7;
+  EXPECT_EQ(r.memory, expected);
+  const std::uint64_t outside[] = {8};
+  config.blocks = outside;
+  EXPECT_EQ(run(text, 1, config).result.outcome, Outcome::kUnsupported);
+}
+
 TEST(Oracle, MisalignedAddressIsAFault) {
   const auto r = run(kernel("ld.global.v2.u32 {%r1, %r2}, [%q0+4];"), 1).result;
   EXPECT_EQ(r.outcome, Outcome::kMisalignedAddress);
