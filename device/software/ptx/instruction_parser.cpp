@@ -63,8 +63,13 @@ bool FunctionParser::parse_instruction() {
   current_.guard = guard;
   current_.line = opcode_token_.line;
   pending_.clear();
-  return parse_modifiers(opcode_token_) && check_modifiers(opcode_token_) && parse_operands() &&
-         expect(';') && commit();
+  if (parse_modifiers(opcode_token_) && check_modifiers(opcode_token_) && parse_operands() && expect(';') &&
+      commit()) {
+    return true;
+  }
+  // Whatever is wrong in an instruction, its opcode is named.
+  place_error(quoted(opcode_token_.text));
+  return false;
 }
 
 bool FunctionParser::parse_modifiers(const Token& opcode) {

@@ -54,6 +54,10 @@ class TokenParser {
   [[nodiscard]] bool failed() const { return failed_; }
 
  protected:
+  // Where the error does not name `where` (quoted) already: "..., in `where`".
+  void place_error(const std::string& where) {
+    if (failed_ && error_.message.find(where) == std::string::npos) error_.message += ", in " + where;
+  }
   [[nodiscard]] const Token& peek() const { return lexer_.peek(); }
   Token next() { return lexer_.next(); }
 
