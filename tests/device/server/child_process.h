@@ -11,6 +11,7 @@
 #include <csignal>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -79,12 +80,19 @@ class ChildProcess {
       all += line + "\n";
     }
   }
-  void kill(int signal) { ::kill(pid_, signal); }
+  // Nothing once the process was waited for: its id may be another's by then, and -1 means everybody.
+  void kill(int signal) {
+    if (pid_ > 0) ::kill(pid_, signal);
+  }
+  bool send(std::string_view text) {
+    return ::write(stdin_.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  }
+  void end_input() { stdin_.reset(); }
   // waitpid's status.
   int wait() {
     stdin_.reset();
     int status = 0;
-    ::waitpid(std::exchange(pid_, -1), &status, 0);
+    if (pid_ > 0) ::waitpid(std::exchange(pid_, -1), &status, 0);
     return status;
   }
   pid_t pid() const { return pid_; }
