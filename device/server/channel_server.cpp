@@ -211,7 +211,8 @@ void ChannelServer::begin_owner() {
                                    .bulk_file = region_file_,
                                    .bulk_file_offset = view_.bulk_region_offset,
                                    .reply_payload_bytes = view_.reply_bytes - ring::kReplyHeaderBytes,
-                                   .image_bytes = options_.max_image_bytes},
+                                   .image_bytes = options_.max_image_bytes,
+                                   .abandoned = [this] { return interrupted(); }},
                     counters_);
   owner_ = owner;
   ring::store_relaxed(view_.control->consumer.deferred_error_position, uint64_t{0});
@@ -306,8 +307,11 @@ void ChannelServer::report(const Executor::Outcome& outcome, uint64_t position) 
   auto& control = *view_.control;
   const auto code = static_cast<uint32_t>(outcome.status);
   const bool repeated = outcome.reason.empty();
-  if (!repeated) ring::store_last_error(control, code, outcome.opcode, position, outcome.reason);
-  if (protocol::is_sticky(outcome.status)) {
+  const bool said = !repeated && !outcome.abandoned;
+  if (said) ring::store_last_error(control, code, outcome.opcode, position, outcome.reason);
+  if (outcome.told) {
+    // The guest has its answer: only log and probe are to know.
+  } else if (protocol::is_sticky(outcome.status)) {
     if (!repeated) ring::store_sticky_error(control, code, position);
   } else if (outcome.reply_slot >= view_.reply_count) {
     // Nobody hears of it in an answer.
@@ -315,7 +319,7 @@ void ChannelServer::report(const Executor::Outcome& outcome, uint64_t position) 
     ring::store_relaxed(control.consumer.deferred_error_position, position);
     ring::store_release(control.consumer.deferred_error, (deferred_errors_ << 32) | code);
   }
-  if (!repeated) log_failure(fmt::format("CUDA error {}: {}", code, outcome.reason));
+  if (said) log_failure(fmt::format("CUDA error {}: {}", code, outcome.reason));
 }
 
 void ChannelServer::log_failure(std::string_view text) {

@@ -33,6 +33,7 @@ Executor::Outcome Executor::execute(std::span<const std::byte> record) {
   status_ = Status::kSuccess;
   reason_.clear();
   reply_.clear();
+  refused_ = 0;
   count(counters_.block.commands);
   ring::RecordHeader header{};
   if (record.size() < sizeof header) {
@@ -61,16 +62,17 @@ Executor::Outcome Executor::execute(std::span<const std::byte> record) {
   }
   if (status_ != Status::kSuccess) {
     reply_.clear();
-    if (!reason_.empty()) {
+    if (!reason_.empty() && refused_ == 0) {
       reason_ = fmt::format(
           "{}, in {}", reason_,
           describe_record(header.opcode, record.size() < sizeof header ? std::span<const std::byte>{}
                                                                        : record.subspan(sizeof header)));
     }
   }
-  count_outcome();
+  outcome.abandoned = !count_outcome();
   outcome.status = status_;
-  outcome.opcode = header.opcode;
+  outcome.told = refused_ != 0;
+  outcome.opcode = outcome.told ? refused_ : header.opcode;
   outcome.reply_slot = record.size() < sizeof header ? ring::kNoReply : header.reply_slot;
   outcome.reply = reply_;
   outcome.reason = std::move(reason_);
@@ -81,8 +83,9 @@ Executor::Outcome Executor::finish() {
   Outcome outcome;
   if (sticky_ != Status::kSuccess) return outcome;
   status_ = Status::kSuccess;
+  refused_ = 0;
   done(context_.wait_idle());
-  count_outcome();
+  outcome.abandoned = !count_outcome();
   outcome.status = status_;
   outcome.reason = std::exchange(reason_, {});
   return outcome;
@@ -110,11 +113,13 @@ void Executor::fail(Status status, std::string reason) {
   reason_ = reason.empty() ? "the backend gave no reason" : std::move(reason);
 }
 
-void Executor::count_outcome() {
-  if (status_ == Status::kSuccess) return;
+bool Executor::count_outcome() {
+  if (status_ == Status::kSuccess) return true;
+  if (protocol::is_sticky(status_) && refused_ == 0) sticky_ = status_;
+  if (config_.abandoned && config_.abandoned()) return false;
   count(counters_.block.errors);
   if (status_ == Status::kNotSupported) count(counters_.block.not_supported);
-  if (protocol::is_sticky(status_)) sticky_ = status_;
+  return true;
 }
 
 void Executor::count_memory() {
@@ -148,6 +153,18 @@ std::span<std::byte> Executor::bulk_rows(uint64_t offset, uint64_t width, uint64
 
 void Executor::on(const protocol::PingRequest& r, std::span<const std::byte>) {
   reply_with(protocol::PingReply{.cookie = r.cookie, .device_time = ring::monotonic_ns()});
+}
+
+void Executor::on(const protocol::RefusedRequest& r, std::span<const std::byte> tail) {
+  refused_ = protocol::command_index(static_cast<uint16_t>(r.opcode)) < protocol::kCommandCount
+                 ? static_cast<uint16_t>(r.opcode)
+                 : static_cast<uint16_t>(protocol::Opcode::kRefused);
+  std::string reason(as_text(tail));
+  // The guest's words end up on terminals.
+  for (char& c : reason) {
+    if (c < ' ' || c > '~') c = '?';
+  }
+  fail(static_cast<Status>(r.status), std::move(reason));
 }
 
 // --- Memory --------------------------------------------------------------------------------------

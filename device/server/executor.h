@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -24,6 +25,8 @@ struct ExecutorConfig {
   uint64_t bulk_file_offset = 0;
   uint32_t reply_payload_bytes = 1008;
   uint64_t image_bytes = uint64_t{1} << 30;  // of module images being gathered, all together
+  // True: the owner left or the device stops. What fails then was cut off, and is nobody's error.
+  std::function<bool()> abandoned = {};
 };
 
 // The device's figures for one owner, in its own memory: single words that another thread may read.
@@ -43,6 +46,8 @@ class Executor {
     uint16_t reply_slot = ring::kNoReply;  // as the record names it, unchecked
     std::span<const std::byte> reply;      // valid until the next execute()
     std::string reason;                    // of a failure; empty when the context had failed before
+    bool abandoned = false;                // a failure not worth a word; not counted
+    bool told = false;                     // a failure that the guest found itself, and knows of
   };
   // `record`: a whole record with its header, in memory that nobody else changes.
   Outcome execute(std::span<const std::byte> record);
@@ -86,7 +91,8 @@ class Executor {
   template <typename Reply>
   void reply_with(const Reply& reply, std::span<const std::byte> more = {});
   void dispatch_record(uint16_t opcode, std::span<const std::byte> body);
-  void count_outcome();
+  // False: the failure is nobody's.
+  bool count_outcome();
   void count_memory();
   void drop_image(uint32_t module);
   std::span<std::byte> bulk_rows(uint64_t offset, uint64_t width, uint64_t height, uint64_t pitch) const;
@@ -102,6 +108,7 @@ class Executor {
   // Of the record being executed.
   protocol::Status status_ = protocol::Status::kSuccess;
   uint32_t stream_ = 0;
+  uint16_t refused_ = 0;  // the command that the guest refused by itself; 0: none
   std::string reason_;
   std::vector<std::byte> reply_;
 };

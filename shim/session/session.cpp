@@ -1,7 +1,9 @@
 // Submitting, waiting, and noticing that the device is gone.
 #include "shim/session/session.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdarg>
 #include <cstdio>
 #include <string>
 
@@ -143,6 +145,24 @@ Submitted Session::submit_bytes(uint16_t opcode, uint32_t stream, std::span<cons
     std::memcpy(body + head.size(), tail.data(), tail.size());
   }
   return commit_and_publish();
+}
+
+Status Session::refuse(Status status, protocol::Opcode opcode, const char* format, ...) noexcept {
+  char text[protocol::RefusedRequest::kMaxTail];
+  va_list arguments;
+  va_start(arguments, format);
+  const int length = std::vsnprintf(text, sizeof(text), format, arguments);
+  va_end(arguments);
+  if (length > 0) {
+    const auto bytes = std::min<std::size_t>(static_cast<std::size_t>(length), sizeof(text) - 1);
+    submit(protocol::RefusedRequest{.status = static_cast<uint32_t>(status),
+                                    .opcode = static_cast<uint32_t>(opcode)},
+           0, std::as_bytes(std::span(text, bytes)));
+    if (log_enabled()) {
+      log_line("error %d: %s", number(status), text);
+    }
+  }
+  return status;
 }
 
 Status Session::call_bytes(uint16_t opcode, std::span<const std::byte> head, std::span<const std::byte> tail,

@@ -112,6 +112,11 @@ class Session {
     uint64_t end_ = 0;
   };
 
+  // Tells the device of a call that was refused here, before it became the command `opcode`: its log and
+  // vgpu-probe then know why. Returns `status`. printf's arguments.
+  [[gnu::format(printf, 4, 5)]] protocol::Status refuse(protocol::Status status, protocol::Opcode opcode,
+                                                        const char* format, ...) noexcept;
+
   // ---- waiting ----
 
   uint64_t completed() const noexcept { return ring::load_acquire(control_->consumer.completed); }

@@ -131,6 +131,7 @@ TEST_F(ExecutorTest, EveryCommandOfTheTableReachesTheBackend) {
   good(trsm);
   good(MemFreeRequest{.address = memory});
 
+  sent.insert(static_cast<uint16_t>(Opcode::kRefused));  // no call of the backend; has a test of its own
   for (const auto& command : kCommands) {
     EXPECT_TRUE(sent.contains(static_cast<uint16_t>(command.opcode)))
         << command.name << " is not tested here";
@@ -167,6 +168,37 @@ TEST_F(ExecutorTest, EveryCommandOfTheTableReachesTheBackend) {
                                               "destroy_event",
                                               "event_time"};
   EXPECT_EQ(state_.names(), expected);
+}
+
+TEST_F(ExecutorTest, WhatTheGuestRefusedIsCountedAndNamedAndChangesNothing) {
+  using namespace protocol;
+  const auto outcome = execute(RefusedRequest{.status = static_cast<uint32_t>(Status::kIllegalAddress),
+                                              .opcode = static_cast<uint32_t>(Opcode::kLaunch)},
+                               "no\x1b[2Jthing", ring::kNoReply);
+  EXPECT_TRUE(outcome.told);
+  EXPECT_EQ(outcome.status, Status::kIllegalAddress);
+  EXPECT_EQ(outcome.opcode, static_cast<uint16_t>(Opcode::kLaunch));
+  EXPECT_EQ(outcome.reason, "no?[2Jthing");
+  EXPECT_EQ(counters_.block.errors, 1u);
+  EXPECT_EQ(executor_->sticky(), Status::kSuccess);
+  EXPECT_EQ(execute(PingRequest{.cookie = 1}).status, Status::kSuccess);
+  // Neither success nor a number that is no error can be refused with; an unknown command stays Refused.
+  EXPECT_FALSE(execute(RefusedRequest{.status = 0, .opcode = 1}, "x", ring::kNoReply).told);
+  EXPECT_EQ(execute(RefusedRequest{.status = 1, .opcode = 0xfffff}, "x", ring::kNoReply).opcode,
+            static_cast<uint16_t>(Opcode::kRefused));
+}
+
+TEST_F(ExecutorTest, WhatFailsForAnAbandonedGuestIsNotCounted) {
+  using namespace protocol;
+  bool abandoned = true;
+  executor_.emplace(context_,
+                    ExecutorConfig{.limits = {}, .bulk = bulk_, .abandoned = [&] { return abandoned; }},
+                    counters_);
+  EXPECT_TRUE(execute(MemAllocRequest{.bytes = 0}).abandoned);
+  EXPECT_EQ(counters_.block.errors, 0u);
+  abandoned = false;
+  EXPECT_FALSE(execute(MemAllocRequest{.bytes = 0}).abandoned);
+  EXPECT_EQ(counters_.block.errors, 1u);
 }
 
 TEST_F(ExecutorTest, DataTravelsThroughTheBulkHeapRowByRow) {
