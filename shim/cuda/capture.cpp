@@ -2,6 +2,7 @@
 // were recorded satisfies every dependency, so a graph is a list; which streams took part is kept to give
 // CUDA's errors.
 #include <algorithm>
+#include "shim/cuda/abi_edge.h"
 
 #include "shim/cuda/driver.h"
 
@@ -310,56 +311,68 @@ CUresult capture_event_wait(Stream& stream, Event& event, bool external) {
 
 }  // namespace vgpu::shim
 
-CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode) {
+CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode) try {
   return begin(stream, mode, kLegacy);
 }
-CUresult cuStreamBeginCapture_v2_ptsz(CUstream stream, CUstreamCaptureMode mode) {
+VGPU_ABI_EDGE
+CUresult cuStreamBeginCapture_v2_ptsz(CUstream stream, CUstreamCaptureMode mode) try {
   return begin(stream, mode, kPerThread);
 }
-CUresult cuStreamBeginCapture(CUstream stream) {
+VGPU_ABI_EDGE
+CUresult cuStreamBeginCapture(CUstream stream) try {
   return begin(stream, CU_STREAM_CAPTURE_MODE_GLOBAL, kLegacy);
 }
-CUresult cuStreamBeginCapture_ptsz(CUstream stream) {
+VGPU_ABI_EDGE
+CUresult cuStreamBeginCapture_ptsz(CUstream stream) try {
   return begin(stream, CU_STREAM_CAPTURE_MODE_GLOBAL, kPerThread);
 }
-CUresult cuStreamEndCapture(CUstream stream, CUgraph* graph) {
-  return end(stream, graph, kLegacy);
-}
-CUresult cuStreamEndCapture_ptsz(CUstream stream, CUgraph* graph) {
+VGPU_ABI_EDGE
+CUresult cuStreamEndCapture(CUstream stream, CUgraph* graph) try { return end(stream, graph, kLegacy); }
+VGPU_ABI_EDGE
+CUresult cuStreamEndCapture_ptsz(CUstream stream, CUgraph* graph) try {
   return end(stream, graph, kPerThread);
 }
-CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus* status) {
+VGPU_ABI_EDGE
+CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus* status) try {
   return is_capturing(stream, status, kLegacy);
 }
-CUresult cuStreamIsCapturing_ptsz(CUstream stream, CUstreamCaptureStatus* status) {
+VGPU_ABI_EDGE
+CUresult cuStreamIsCapturing_ptsz(CUstream stream, CUstreamCaptureStatus* status) try {
   return is_capturing(stream, status, kPerThread);
 }
-CUresult cuStreamGetCaptureInfo(CUstream stream, CUstreamCaptureStatus* status, uint64_t* id) {
+VGPU_ABI_EDGE
+CUresult cuStreamGetCaptureInfo(CUstream stream, CUstreamCaptureStatus* status, uint64_t* id) try {
   return info(stream, status, id, nullptr, nullptr, nullptr, nullptr, kLegacy);
 }
-CUresult cuStreamGetCaptureInfo_ptsz(CUstream stream, CUstreamCaptureStatus* status, uint64_t* id) {
+VGPU_ABI_EDGE
+CUresult cuStreamGetCaptureInfo_ptsz(CUstream stream, CUstreamCaptureStatus* status, uint64_t* id) try {
   return info(stream, status, id, nullptr, nullptr, nullptr, nullptr, kPerThread);
 }
+VGPU_ABI_EDGE
 CUresult cuStreamGetCaptureInfo_v2(CUstream stream, CUstreamCaptureStatus* status, uint64_t* id,
-                                   CUgraph* graph, const CUgraphNode** dependencies, size_t* count) {
+                                   CUgraph* graph, const CUgraphNode** dependencies, size_t* count) try {
   return info(stream, status, id, graph, dependencies, nullptr, count, kLegacy);
 }
+VGPU_ABI_EDGE
 CUresult cuStreamGetCaptureInfo_v2_ptsz(CUstream stream, CUstreamCaptureStatus* status, uint64_t* id,
-                                        CUgraph* graph, const CUgraphNode** dependencies, size_t* count) {
+                                        CUgraph* graph, const CUgraphNode** dependencies, size_t* count) try {
   return info(stream, status, id, graph, dependencies, nullptr, count, kPerThread);
 }
+VGPU_ABI_EDGE
 CUresult cuStreamGetCaptureInfo_v3(CUstream stream, CUstreamCaptureStatus* status, uint64_t* id,
                                    CUgraph* graph, const CUgraphNode** dependencies,
-                                   const CUgraphEdgeData** edges, size_t* count) {
+                                   const CUgraphEdgeData** edges, size_t* count) try {
   return info(stream, status, id, graph, dependencies, edges, count, kLegacy);
 }
+VGPU_ABI_EDGE
 CUresult cuStreamGetCaptureInfo_v3_ptsz(CUstream stream, CUstreamCaptureStatus* status, uint64_t* id,
                                         CUgraph* graph, const CUgraphNode** dependencies,
-                                        const CUgraphEdgeData** edges, size_t* count) {
+                                        const CUgraphEdgeData** edges, size_t* count) try {
   return info(stream, status, id, graph, dependencies, edges, count, kPerThread);
 }
+VGPU_ABI_EDGE
 
-CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode* mode) {
+CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode* mode) try {
   if (const CUresult ready = Driver::ready(); ready != CUDA_SUCCESS) {
     return ready;
   }
@@ -369,3 +382,4 @@ CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode* mode) {
   std::swap(*mode, this_thread().capture_mode);
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE

@@ -1,5 +1,6 @@
 // Contexts: the primary one, those that programs make, and each thread's stack of them. All of a process's
 // contexts share its channel.
+#include "shim/cuda/abi_edge.h"
 #include "shim/cuda/driver.h"
 
 using namespace vgpu::shim;
@@ -76,7 +77,7 @@ CUresult synchronize_context(Context* context) {
 
 // ---- primary context ----
 
-CUresult cuDevicePrimaryCtxRetain(CUcontext* result, CUdevice device) {
+CUresult cuDevicePrimaryCtxRetain(CUcontext* result, CUdevice device) try {
   if (const CUresult checked = check_device(device); checked != CUDA_SUCCESS) {
     return checked;
   }
@@ -98,8 +99,9 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext* result, CUdevice device) {
   *result = as_handle<CUcontext>(context->handle);
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
+CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) try {
   if (const CUresult checked = check_device(device); checked != CUDA_SUCCESS) {
     return checked;
   }
@@ -115,13 +117,13 @@ CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
   }
   return CUDA_SUCCESS;
 }
-CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
-  return cuDevicePrimaryCtxRelease_v2(device);
-}
+VGPU_ABI_EDGE
+CUresult cuDevicePrimaryCtxRelease(CUdevice device) try { return cuDevicePrimaryCtxRelease_v2(device); }
+VGPU_ABI_EDGE
 
 // Frees everything, whoever else has retained it; the handle stays, and is usable again after the next
 // retain.
-CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) {
+CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) try {
   if (const CUresult checked = check_device(device); checked != CUDA_SUCCESS) {
     return checked;
   }
@@ -133,11 +135,11 @@ CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) {
   }
   return CUDA_SUCCESS;
 }
-CUresult cuDevicePrimaryCtxReset(CUdevice device) {
-  return cuDevicePrimaryCtxReset_v2(device);
-}
+VGPU_ABI_EDGE
+CUresult cuDevicePrimaryCtxReset(CUdevice device) try { return cuDevicePrimaryCtxReset_v2(device); }
+VGPU_ABI_EDGE
 
-CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice device, unsigned int flags) {
+CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice device, unsigned int flags) try {
   if (const CUresult checked = check_device(device); checked != CUDA_SUCCESS) {
     return checked;
   }
@@ -151,11 +153,13 @@ CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice device, unsigned int flags) {
   }
   return CUDA_SUCCESS;
 }
-CUresult cuDevicePrimaryCtxSetFlags(CUdevice device, unsigned int flags) {
+VGPU_ABI_EDGE
+CUresult cuDevicePrimaryCtxSetFlags(CUdevice device, unsigned int flags) try {
   return cuDevicePrimaryCtxSetFlags_v2(device, flags);
 }
+VGPU_ABI_EDGE
 
-CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned int* flags, int* active) {
+CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned int* flags, int* active) try {
   if (const CUresult checked = check_device(device); checked != CUDA_SUCCESS) {
     return checked;
   }
@@ -169,23 +173,26 @@ CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned int* flags, int* a
   *active = context != nullptr && context->retain_count != 0 ? 1 : 0;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
 // ---- contexts that programs make ----
 
-CUresult cuCtxCreate_v2(CUcontext* context, unsigned int flags, CUdevice device) {
+CUresult cuCtxCreate_v2(CUcontext* context, unsigned int flags, CUdevice device) try {
   return create(context, flags, device);
 }
+VGPU_ABI_EDGE
 
 CUresult cuCtxCreate_v3(CUcontext* context, CUexecAffinityParam* affinity, int count, unsigned int flags,
-                        CUdevice device) {
+                        CUdevice device) try {
   if (affinity != nullptr || count != 0) {
     return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;
   }
   return create(context, flags, device);
 }
+VGPU_ABI_EDGE
 
 CUresult cuCtxCreate_v4(CUcontext* context, CUctxCreateParams* parameters, unsigned int flags,
-                        CUdevice device) {
+                        CUdevice device) try {
   if (parameters != nullptr) {
     if (parameters->execAffinityParams != nullptr || parameters->numExecAffinityParams != 0) {
       return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;
@@ -196,8 +203,9 @@ CUresult cuCtxCreate_v4(CUcontext* context, CUctxCreateParams* parameters, unsig
   }
   return create(context, flags, device);
 }
+VGPU_ABI_EDGE
 
-CUresult cuCtxDestroy_v2(CUcontext handle) {
+CUresult cuCtxDestroy_v2(CUcontext handle) try {
   if (const CUresult ready = Driver::ready(); ready != CUDA_SUCCESS) {
     return ready;
   }
@@ -216,11 +224,11 @@ CUresult cuCtxDestroy_v2(CUcontext handle) {
   driver.contexts.destroy(context->handle);
   return CUDA_SUCCESS;
 }
-CUresult cuCtxDestroy(CUcontext context) {
-  return cuCtxDestroy_v2(context);
-}
+VGPU_ABI_EDGE
+CUresult cuCtxDestroy(CUcontext context) try { return cuCtxDestroy_v2(context); }
+VGPU_ABI_EDGE
 
-CUresult cuCtxAttach(CUcontext* result, unsigned int flags) {
+CUresult cuCtxAttach(CUcontext* result, unsigned int flags) try {
   if (result == nullptr || flags != 0) {
     return CUDA_ERROR_INVALID_VALUE;
   }
@@ -232,7 +240,8 @@ CUresult cuCtxAttach(CUcontext* result, unsigned int flags) {
   *result = as_handle<CUcontext>(entry.context->handle);
   return CUDA_SUCCESS;
 }
-CUresult cuCtxDetach(CUcontext handle) {
+VGPU_ABI_EDGE
+CUresult cuCtxDetach(CUcontext handle) try {
   Context* context = Driver::get().contexts.find(handle);
   if (context == nullptr) {
     return Driver::ready() == CUDA_SUCCESS ? CUDA_ERROR_INVALID_CONTEXT : Driver::ready();
@@ -243,21 +252,22 @@ CUresult cuCtxDetach(CUcontext handle) {
   }
   return cuCtxDestroy_v2(handle);
 }
+VGPU_ABI_EDGE
 
 // ---- current contexts ----
 
-CUresult cuCtxPushCurrent_v2(CUcontext handle) {
+CUresult cuCtxPushCurrent_v2(CUcontext handle) try {
   if (const CUresult ready = Driver::ready(); ready != CUDA_SUCCESS) {
     return ready;
   }
   const Context* context = Driver::get().contexts.find(handle);
   return context == nullptr ? CUDA_ERROR_INVALID_CONTEXT : push(context->handle);
 }
-CUresult cuCtxPushCurrent(CUcontext context) {
-  return cuCtxPushCurrent_v2(context);
-}
+VGPU_ABI_EDGE
+CUresult cuCtxPushCurrent(CUcontext context) try { return cuCtxPushCurrent_v2(context); }
+VGPU_ABI_EDGE
 
-CUresult cuCtxPopCurrent_v2(CUcontext* handle) {
+CUresult cuCtxPopCurrent_v2(CUcontext* handle) try {
   if (const CUresult ready = Driver::ready(); ready != CUDA_SUCCESS) {
     return ready;
   }
@@ -271,12 +281,12 @@ CUresult cuCtxPopCurrent_v2(CUcontext* handle) {
   }
   return CUDA_SUCCESS;
 }
-CUresult cuCtxPopCurrent(CUcontext* context) {
-  return cuCtxPopCurrent_v2(context);
-}
+VGPU_ABI_EDGE
+CUresult cuCtxPopCurrent(CUcontext* context) try { return cuCtxPopCurrent_v2(context); }
+VGPU_ABI_EDGE
 
 // Null pops; otherwise the top is replaced. A primary context that nobody retains may be made current.
-CUresult cuCtxSetCurrent(CUcontext handle) {
+CUresult cuCtxSetCurrent(CUcontext handle) try {
   if (const CUresult ready = Driver::ready(); ready != CUDA_SUCCESS) {
     return ready;
   }
@@ -297,8 +307,9 @@ CUresult cuCtxSetCurrent(CUcontext handle) {
   thread.stack[thread.depth - 1] = context->handle;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuCtxGetCurrent(CUcontext* handle) {
+CUresult cuCtxGetCurrent(CUcontext* handle) try {
   if (const CUresult ready = Driver::ready(); ready != CUDA_SUCCESS) {
     return ready;
   }
@@ -309,10 +320,11 @@ CUresult cuCtxGetCurrent(CUcontext* handle) {
   *handle = thread.depth == 0 ? nullptr : as_handle<CUcontext>(thread.stack[thread.depth - 1]);
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
 // ---- what a context knows ----
 
-CUresult cuCtxGetDevice(CUdevice* device) {
+CUresult cuCtxGetDevice(CUdevice* device) try {
   const Entry entry = enter();
   // Which device it is can be told of a context with an error too.
   if (entry.context == nullptr) {
@@ -324,7 +336,8 @@ CUresult cuCtxGetDevice(CUdevice* device) {
   *device = 0;
   return CUDA_SUCCESS;
 }
-CUresult cuCtxGetDevice_v2(CUdevice* device, CUcontext handle) {
+VGPU_ABI_EDGE
+CUresult cuCtxGetDevice_v2(CUdevice* device, CUcontext handle) try {
   if (handle == nullptr) {
     return cuCtxGetDevice(device);
   }
@@ -340,8 +353,9 @@ CUresult cuCtxGetDevice_v2(CUdevice* device, CUcontext handle) {
   *device = 0;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuCtxGetFlags(unsigned int* flags) {
+CUresult cuCtxGetFlags(unsigned int* flags) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -352,7 +366,8 @@ CUresult cuCtxGetFlags(unsigned int* flags) {
   *flags = entry.context->flags;
   return CUDA_SUCCESS;
 }
-CUresult cuCtxSetFlags(unsigned int flags) {
+VGPU_ABI_EDGE
+CUresult cuCtxSetFlags(unsigned int flags) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -363,8 +378,9 @@ CUresult cuCtxSetFlags(unsigned int flags) {
   entry.context->flags = flags;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuCtxGetId(CUcontext handle, unsigned long long* id) {
+CUresult cuCtxGetId(CUcontext handle, unsigned long long* id) try {
   if (const CUresult ready = Driver::ready(); ready != CUDA_SUCCESS) {
     return ready;
   }
@@ -378,21 +394,22 @@ CUresult cuCtxGetId(CUcontext handle, unsigned long long* id) {
   *id = context->unique_id;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuCtxSynchronize() {
-  return synchronize_context(current_context());
-}
-CUresult cuCtxSynchronize_v2(CUcontext handle) {
+CUresult cuCtxSynchronize() try { return synchronize_context(current_context()); }
+VGPU_ABI_EDGE
+CUresult cuCtxSynchronize_v2(CUcontext handle) try {
   if (const CUresult ready = Driver::ready(); ready != CUDA_SUCCESS) {
     return ready;
   }
   return synchronize_context(named_or_current(handle));
 }
+VGPU_ABI_EDGE
 
 // Limits are kept and told; the software backend sizes its stacks and heaps itself, which the documentation
 // allows
 // ("the driver is free to modify the requested value").
-CUresult cuCtxSetLimit(CUlimit limit, size_t value) {
+CUresult cuCtxSetLimit(CUlimit limit, size_t value) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -406,7 +423,8 @@ CUresult cuCtxSetLimit(CUlimit limit, size_t value) {
   entry.context->limits[static_cast<unsigned>(limit)] = value;
   return CUDA_SUCCESS;
 }
-CUresult cuCtxGetLimit(size_t* value, CUlimit limit) {
+VGPU_ABI_EDGE
+CUresult cuCtxGetLimit(size_t* value, CUlimit limit) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -420,9 +438,10 @@ CUresult cuCtxGetLimit(size_t* value, CUlimit limit) {
   *value = entry.context->limits[static_cast<unsigned>(limit)];
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
 // "On devices where the size of the L1 cache and shared memory are fixed, this does nothing": a preference.
-CUresult cuCtxGetCacheConfig(CUfunc_cache* config) {
+CUresult cuCtxGetCacheConfig(CUfunc_cache* config) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -433,7 +452,8 @@ CUresult cuCtxGetCacheConfig(CUfunc_cache* config) {
   *config = static_cast<CUfunc_cache>(entry.context->cache_config.load());
   return CUDA_SUCCESS;
 }
-CUresult cuCtxSetCacheConfig(CUfunc_cache config) {
+VGPU_ABI_EDGE
+CUresult cuCtxSetCacheConfig(CUfunc_cache config) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -444,7 +464,8 @@ CUresult cuCtxSetCacheConfig(CUfunc_cache config) {
   entry.context->cache_config = config;
   return CUDA_SUCCESS;
 }
-CUresult cuCtxGetSharedMemConfig(CUsharedconfig* config) {
+VGPU_ABI_EDGE
+CUresult cuCtxGetSharedMemConfig(CUsharedconfig* config) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -455,7 +476,8 @@ CUresult cuCtxGetSharedMemConfig(CUsharedconfig* config) {
   *config = CU_SHARED_MEM_CONFIG_FOUR_BYTE_BANK_SIZE;  // fixed since compute capability 5
   return CUDA_SUCCESS;
 }
-CUresult cuCtxSetSharedMemConfig(CUsharedconfig config) {
+VGPU_ABI_EDGE
+CUresult cuCtxSetSharedMemConfig(CUsharedconfig config) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -464,8 +486,9 @@ CUresult cuCtxSetSharedMemConfig(CUsharedconfig config) {
              ? CUDA_ERROR_INVALID_VALUE
              : CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuCtxGetApiVersion(CUcontext handle, unsigned int* version) {
+CUresult cuCtxGetApiVersion(CUcontext handle, unsigned int* version) try {
   if (const CUresult ready = Driver::ready(); ready != CUDA_SUCCESS) {
     return ready;
   }
@@ -478,9 +501,10 @@ CUresult cuCtxGetApiVersion(CUcontext handle, unsigned int* version) {
   *version = 3020;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
 // The whole range that stream.cpp takes.
-CUresult cuCtxGetStreamPriorityRange(int* least, int* greatest) {
+CUresult cuCtxGetStreamPriorityRange(int* least, int* greatest) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -493,13 +517,15 @@ CUresult cuCtxGetStreamPriorityRange(int* least, int* greatest) {
   }
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuCtxResetPersistingL2Cache() {
+CUresult cuCtxResetPersistingL2Cache() try {
   const Entry entry = enter();
   return entry ? CUDA_ERROR_NOT_SUPPORTED : entry.result;  // needs compute capability 8
 }
+VGPU_ABI_EDGE
 
-CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned int flags) {
+CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned int flags) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -510,7 +536,8 @@ CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned int flags) {
   return Driver::get().contexts.find(peer) == nullptr ? CUDA_ERROR_INVALID_CONTEXT
                                                       : CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
 }
-CUresult cuCtxDisablePeerAccess(CUcontext peer) {
+VGPU_ABI_EDGE
+CUresult cuCtxDisablePeerAccess(CUcontext peer) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -518,3 +545,4 @@ CUresult cuCtxDisablePeerAccess(CUcontext peer) {
   return Driver::get().contexts.find(peer) == nullptr ? CUDA_ERROR_INVALID_CONTEXT
                                                       : CUDA_ERROR_PEER_ACCESS_NOT_ENABLED;
 }
+VGPU_ABI_EDGE

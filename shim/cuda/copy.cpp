@@ -88,6 +88,14 @@ bool device_rows_allocated(uint64_t address, uint64_t pitch, uint64_t width, uin
   return Driver::get().allocations.covers(address, bytes);
 }
 
+CUresult refuse_copy(const Entry& entry, const Rows& rows) {
+  return to_result(entry.session->refuse(
+      Status::kInvalidValue, protocol::Opcode::kCopyDevice,
+      "copy of %llu rows of %llu bytes to 0x%llx from 0x%llx: not memory of the device, or past its end",
+      static_cast<unsigned long long>(rows.height), static_cast<unsigned long long>(rows.width),
+      static_cast<unsigned long long>(rows.destination), static_cast<unsigned long long>(rows.source)));
+}
+
 CUresult copy_to_device(const Entry& entry, Stream& stream, const Rows& given) {
   const Rows rows = joined(given);
   Session& session = *entry.session;
@@ -217,7 +225,7 @@ CUresult copy_rows(const Entry& entry, Stream& stream, const Rows& given, CopyMo
       (from == MemoryKind::kDevice &&
        !device_rows_allocated(rows.source, rows.source_pitch, rows.width, rows.height)) ||
       rows.destination == 0 || rows.source == 0) {
-    return CUDA_ERROR_INVALID_VALUE;
+    return refuse_copy(entry, rows);
   }
   Session& session = *entry.session;
   BulkHeap& bulk = session.bulk();

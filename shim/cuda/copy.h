@@ -28,6 +28,8 @@ enum class CopyMode : uint8_t {
   kAsynchronous,  // as cuMemcpyAsync
 };
 
+// INVALID_VALUE, and the reason in the device's log.
+CUresult refuse_copy(const Entry& entry, const Rows& rows);
 // `destination` and `source` may be of any kind. INVALID_VALUE for device ranges that are not allocated.
 CUresult copy_rows(const Entry& entry, Stream& stream, const Rows& rows, CopyMode mode);
 // The same with the kinds known; what a graph replays.

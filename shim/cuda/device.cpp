@@ -1,6 +1,7 @@
 // Devices: there is one, and what is asked of it was told at attach.
 #include <cstdio>
 #include <cstring>
+#include "shim/cuda/abi_edge.h"
 
 #include "shim/cuda/driver.h"
 
@@ -17,13 +18,14 @@ CUresult check_device(CUdevice device) {
 
 }  // namespace
 
-CUresult cuInit(unsigned int flags) {
+CUresult cuInit(unsigned int flags) try {
   return flags != 0 ? CUDA_ERROR_INVALID_VALUE : Driver::get().init();
 }
+VGPU_ABI_EDGE
 
 // May be called before cuInit: the device tells which driver it stands for; without one it is our own
 // version.
-CUresult cuDriverGetVersion(int* version) {
+CUresult cuDriverGetVersion(int* version) try {
   if (version == nullptr) {
     return CUDA_ERROR_INVALID_VALUE;
   }
@@ -34,8 +36,9 @@ CUresult cuDriverGetVersion(int* version) {
   }
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuDeviceGet(CUdevice* device, int ordinal) {
+CUresult cuDeviceGet(CUdevice* device, int ordinal) try {
   if (const CUresult result = check_device(ordinal); result != CUDA_SUCCESS) {
     return result;
   }
@@ -45,8 +48,9 @@ CUresult cuDeviceGet(CUdevice* device, int ordinal) {
   *device = ordinal;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuDeviceGetCount(int* count) {
+CUresult cuDeviceGetCount(int* count) try {
   if (const CUresult ready = Driver::ready(); ready != CUDA_SUCCESS) {
     return ready;
   }
@@ -56,8 +60,9 @@ CUresult cuDeviceGetCount(int* count) {
   *count = Driver::get().visible_devices();
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuDeviceGetName(char* name, int length, CUdevice device) {
+CUresult cuDeviceGetName(char* name, int length, CUdevice device) try {
   if (const CUresult result = check_device(device); result != CUDA_SUCCESS) {
     return result;
   }
@@ -69,8 +74,9 @@ CUresult cuDeviceGetName(char* name, int length, CUdevice device) {
   std::snprintf(name, static_cast<std::size_t>(length), "%.*s", static_cast<int>(text.size()), text.data());
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice device) {
+CUresult cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice device) try {
   if (const CUresult result = check_device(device); result != CUDA_SUCCESS) {
     return result;
   }
@@ -80,19 +86,20 @@ CUresult cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice device) {
   std::memcpy(uuid->bytes, Driver::get().info().uuid, sizeof(uuid->bytes));
   return CUDA_SUCCESS;
 }
-CUresult cuDeviceGetUuid(CUuuid* uuid, CUdevice device) {
-  return cuDeviceGetUuid_v2(uuid, device);
-}
+VGPU_ABI_EDGE
+CUresult cuDeviceGetUuid(CUuuid* uuid, CUdevice device) try { return cuDeviceGetUuid_v2(uuid, device); }
+VGPU_ABI_EDGE
 
-CUresult cuDeviceGetLuid(char* luid, unsigned int* node_mask, CUdevice device) {
+CUresult cuDeviceGetLuid(char* luid, unsigned int* node_mask, CUdevice device) try {
   if (const CUresult result = check_device(device); result != CUDA_SUCCESS) {
     return result;
   }
   // LUIDs name adapters to Direct3D; CUDA documents the call for Windows alone.
   return luid == nullptr || node_mask == nullptr ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_NOT_SUPPORTED;
 }
+VGPU_ABI_EDGE
 
-CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice device) {
+CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice device) try {
   if (const CUresult result = check_device(device); result != CUDA_SUCCESS) {
     return result;
   }
@@ -102,10 +109,11 @@ CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice device) {
   *bytes = Driver::get().info().total_memory_bytes;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
 // Attributes this library or its device does not know are 0: a newer client asks for them all, and takes an
 // error for a broken device.
-CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice device) {
+CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice device) try {
   if (const CUresult result = check_device(device); result != CUDA_SUCCESS) {
     return result;
   }
@@ -115,8 +123,9 @@ CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice
   *value = Driver::get().attribute(attribute);
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuDeviceGetProperties(CUdevprop* properties, CUdevice device) {
+CUresult cuDeviceGetProperties(CUdevprop* properties, CUdevice device) try {
   if (const CUresult result = check_device(device); result != CUDA_SUCCESS) {
     return result;
   }
@@ -140,8 +149,9 @@ CUresult cuDeviceGetProperties(CUdevprop* properties, CUdevice device) {
   properties->textureAlign = driver.attribute(CU_DEVICE_ATTRIBUTE_TEXTURE_ALIGNMENT);
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuDeviceComputeCapability(int* major, int* minor, CUdevice device) {
+CUresult cuDeviceComputeCapability(int* major, int* minor, CUdevice device) try {
   if (const CUresult result = check_device(device); result != CUDA_SUCCESS) {
     return result;
   }
@@ -152,8 +162,9 @@ CUresult cuDeviceComputeCapability(int* major, int* minor, CUdevice device) {
   *minor = Driver::get().info().compute_minor;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuDeviceGetPCIBusId(char* text, int length, CUdevice device) {
+CUresult cuDeviceGetPCIBusId(char* text, int length, CUdevice device) try {
   if (const CUresult result = check_device(device); result != CUDA_SUCCESS) {
     return result;
   }
@@ -167,8 +178,9 @@ CUresult cuDeviceGetPCIBusId(char* text, int length, CUdevice device) {
   std::memcpy(text, id, static_cast<std::size_t>(bytes) + 1);
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuDeviceGetByPCIBusId(CUdevice* device, const char* text) {
+CUresult cuDeviceGetByPCIBusId(CUdevice* device, const char* text) try {
   if (const CUresult ready = Driver::ready(); ready != CUDA_SUCCESS) {
     return ready;
   }
@@ -195,9 +207,10 @@ CUresult cuDeviceGetByPCIBusId(CUdevice* device, const char* text) {
   *device = 0;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
 // There is no second device to reach, and a device is no peer of itself.
-CUresult cuDeviceCanAccessPeer(int* can, CUdevice device, CUdevice peer) {
+CUresult cuDeviceCanAccessPeer(int* can, CUdevice device, CUdevice peer) try {
   if (const CUresult result = check_device(device); result != CUDA_SUCCESS) {
     return result;
   }
@@ -210,9 +223,10 @@ CUresult cuDeviceCanAccessPeer(int* can, CUdevice device, CUdevice peer) {
   *can = 0;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
 CUresult cuDeviceGetP2PAttribute(int* value, CUdevice_P2PAttribute attribute, CUdevice source,
-                                 CUdevice destination) {
+                                 CUdevice destination) try {
   if (value == nullptr || attribute <= 0) {
     return CUDA_ERROR_INVALID_VALUE;
   }
@@ -223,8 +237,9 @@ CUresult cuDeviceGetP2PAttribute(int* value, CUdevice_P2PAttribute attribute, CU
   // Source and destination must differ; with one device they cannot.
   return result != CUDA_SUCCESS ? result : CUDA_ERROR_INVALID_DEVICE;
 }
+VGPU_ABI_EDGE
 
-CUresult cuDeviceGetExecAffinitySupport(int* supported, CUexecAffinityType type, CUdevice device) {
+CUresult cuDeviceGetExecAffinitySupport(int* supported, CUexecAffinityType type, CUdevice device) try {
   if (const CUresult result = check_device(device); result != CUDA_SUCCESS) {
     return result;
   }
@@ -234,3 +249,4 @@ CUresult cuDeviceGetExecAffinitySupport(int* supported, CUexecAffinityType type,
   *supported = 0;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE

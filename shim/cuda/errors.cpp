@@ -1,9 +1,10 @@
 // Names and texts of results, the profiler's switches, and the refusal of private tables.
+#include "shim/cuda/abi_edge.h"
 #include "shim/cuda/driver.h"
 
 using namespace vgpu::shim;
 
-CUresult cuGetErrorName(CUresult error, const char** text) {
+CUresult cuGetErrorName(CUresult error, const char** text) try {
   if (text == nullptr) {
     return CUDA_ERROR_INVALID_VALUE;
   }
@@ -18,8 +19,9 @@ CUresult cuGetErrorName(CUresult error, const char** text) {
   *text = nullptr;
   return CUDA_ERROR_INVALID_VALUE;
 }
+VGPU_ABI_EDGE
 
-CUresult cuGetErrorString(CUresult error, const char** text) {
+CUresult cuGetErrorString(CUresult error, const char** text) try {
   if (text == nullptr) {
     return CUDA_ERROR_INVALID_VALUE;
   }
@@ -34,19 +36,22 @@ CUresult cuGetErrorString(CUresult error, const char** text) {
   *text = nullptr;
   return CUDA_ERROR_INVALID_VALUE;
 }
+VGPU_ABI_EDGE
 
 // No profiler is attached: there is nothing to start or to stop, which is what these calls do then.
-CUresult cuProfilerStart() {
+CUresult cuProfilerStart() try {
   const Entry entry = enter();
   return entry.result;
 }
-CUresult cuProfilerStop() {
+VGPU_ABI_EDGE
+CUresult cuProfilerStop() try {
   const Entry entry = enter();
   return entry.result;
 }
+VGPU_ABI_EDGE
 
 // NVIDIA's private tables are between NVIDIA's own libraries. We do not forge them.
-CUresult cuGetExportTable(const void** table, const CUuuid* id) {
+CUresult cuGetExportTable(const void** table, const CUuuid* id) try {
   if (table == nullptr || id == nullptr) {
     return CUDA_ERROR_INVALID_VALUE;
   }
@@ -60,3 +65,4 @@ CUresult cuGetExportTable(const void** table, const CUuuid* id) {
   }
   return CUDA_ERROR_NOT_FOUND;
 }
+VGPU_ABI_EDGE

@@ -1,5 +1,6 @@
 // Events. An event is done when the completed position has passed its last record; its time is asked of the
 // device when the program asks.
+#include "shim/cuda/abi_edge.h"
 #include "shim/cuda/driver.h"
 
 using namespace vgpu::shim;
@@ -98,7 +99,7 @@ CUresult time_of(Session& session, Event& event, uint64_t& time) {
 
 }  // namespace
 
-CUresult cuEventCreate(CUevent* result, unsigned int flags) {
+CUresult cuEventCreate(CUevent* result, unsigned int flags) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -119,8 +120,9 @@ CUresult cuEventCreate(CUevent* result, unsigned int flags) {
   *result = as_handle<CUevent>(event->handle);
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuEventDestroy_v2(CUevent handle) {
+CUresult cuEventDestroy_v2(CUevent handle) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -136,31 +138,37 @@ CUresult cuEventDestroy_v2(CUevent handle) {
   Driver::get().events.destroy(event->handle);
   return to_result(status);
 }
-CUresult cuEventDestroy(CUevent event) {
-  return cuEventDestroy_v2(event);
-}
+VGPU_ABI_EDGE
+CUresult cuEventDestroy(CUevent event) try { return cuEventDestroy_v2(event); }
+VGPU_ABI_EDGE
 
-CUresult cuEventRecord(CUevent event, CUstream stream) {
+CUresult cuEventRecord(CUevent event, CUstream stream) try {
   return record(event, stream, NullStream::kLegacy, 0);
 }
-CUresult cuEventRecord_ptsz(CUevent event, CUstream stream) {
+VGPU_ABI_EDGE
+CUresult cuEventRecord_ptsz(CUevent event, CUstream stream) try {
   return record(event, stream, NullStream::kPerThread, 0);
 }
-CUresult cuEventRecordWithFlags(CUevent event, CUstream stream, unsigned int flags) {
+VGPU_ABI_EDGE
+CUresult cuEventRecordWithFlags(CUevent event, CUstream stream, unsigned int flags) try {
   return record(event, stream, NullStream::kLegacy, flags);
 }
-CUresult cuEventRecordWithFlags_ptsz(CUevent event, CUstream stream, unsigned int flags) {
+VGPU_ABI_EDGE
+CUresult cuEventRecordWithFlags_ptsz(CUevent event, CUstream stream, unsigned int flags) try {
   return record(event, stream, NullStream::kPerThread, flags);
 }
+VGPU_ABI_EDGE
 
-CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned int flags) {
+CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned int flags) try {
   return wait(stream, event, flags, NullStream::kLegacy);
 }
-CUresult cuStreamWaitEvent_ptsz(CUstream stream, CUevent event, unsigned int flags) {
+VGPU_ABI_EDGE
+CUresult cuStreamWaitEvent_ptsz(CUstream stream, CUevent event, unsigned int flags) try {
   return wait(stream, event, flags, NullStream::kPerThread);
 }
+VGPU_ABI_EDGE
 
-CUresult cuEventQuery(CUevent handle) {
+CUresult cuEventQuery(CUevent handle) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -176,8 +184,9 @@ CUresult cuEventQuery(CUevent handle) {
   return entry.session->completed() >= position ? synchronize(*entry.session, position)
                                                 : CUDA_ERROR_NOT_READY;
 }
+VGPU_ABI_EDGE
 
-CUresult cuEventSynchronize(CUevent handle) {
+CUresult cuEventSynchronize(CUevent handle) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -191,8 +200,9 @@ CUresult cuEventSynchronize(CUevent handle) {
   }
   return synchronize(*entry.session, event->position.load(std::memory_order_acquire));
 }
+VGPU_ABI_EDGE
 
-CUresult cuEventElapsedTime_v2(float* milliseconds, CUevent start_handle, CUevent end_handle) {
+CUresult cuEventElapsedTime_v2(float* milliseconds, CUevent start_handle, CUevent end_handle) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -226,6 +236,8 @@ CUresult cuEventElapsedTime_v2(float* milliseconds, CUevent start_handle, CUeven
   *milliseconds = static_cast<float>(static_cast<double>(static_cast<int64_t>(to - from)) / 1e6);
   return CUDA_SUCCESS;
 }
-CUresult cuEventElapsedTime(float* milliseconds, CUevent start, CUevent end) {
+VGPU_ABI_EDGE
+CUresult cuEventElapsedTime(float* milliseconds, CUevent start, CUevent end) try {
   return cuEventElapsedTime_v2(milliseconds, start, end);
 }
+VGPU_ABI_EDGE

@@ -1,4 +1,5 @@
 // Functions: what a kernel needs and may be told.
+#include "shim/cuda/abi_edge.h"
 #include "shim/cuda/module.h"
 
 namespace vgpu::shim {
@@ -112,18 +113,20 @@ CUresult with_function(CUfunction handle, Then&& then) {
 
 }  // namespace
 
-CUresult cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfunction handle) {
+CUresult cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfunction handle) try {
   return with_function(handle,
                        [&](Session&, Function& f) { return get_function_attribute(f, attribute, value); });
 }
+VGPU_ABI_EDGE
 
-CUresult cuFuncSetAttribute(CUfunction handle, CUfunction_attribute attribute, int value) {
+CUresult cuFuncSetAttribute(CUfunction handle, CUfunction_attribute attribute, int value) try {
   return with_function(handle, [&](Session& session, Function& f) {
     return set_function_attribute(session, f, attribute, value);
   });
 }
+VGPU_ABI_EDGE
 
-CUresult cuFuncSetCacheConfig(CUfunction handle, CUfunc_cache config) {
+CUresult cuFuncSetCacheConfig(CUfunction handle, CUfunc_cache config) try {
   return with_function(handle, [&](Session&, Function& function) {
     if (config < CU_FUNC_CACHE_PREFER_NONE || config > CU_FUNC_CACHE_PREFER_EQUAL) {
       return CUDA_ERROR_INVALID_VALUE;
@@ -132,8 +135,9 @@ CUresult cuFuncSetCacheConfig(CUfunction handle, CUfunc_cache config) {
     return CUDA_SUCCESS;
   });
 }
+VGPU_ABI_EDGE
 
-CUresult cuFuncSetSharedMemConfig(CUfunction handle, CUsharedconfig config) {
+CUresult cuFuncSetSharedMemConfig(CUfunction handle, CUsharedconfig config) try {
   return with_function(handle, [&](Session&, Function&) {
     return config < CU_SHARED_MEM_CONFIG_DEFAULT_BANK_SIZE ||
                    config > CU_SHARED_MEM_CONFIG_EIGHT_BYTE_BANK_SIZE
@@ -141,8 +145,9 @@ CUresult cuFuncSetSharedMemConfig(CUfunction handle, CUsharedconfig config) {
                : CUDA_SUCCESS;
   });
 }
+VGPU_ABI_EDGE
 
-CUresult cuFuncGetModule(CUmodule* module, CUfunction handle) {
+CUresult cuFuncGetModule(CUmodule* module, CUfunction handle) try {
   return with_function(handle, [&](Session&, Function& function) {
     if (module == nullptr) {
       return CUDA_ERROR_INVALID_VALUE;
@@ -151,8 +156,9 @@ CUresult cuFuncGetModule(CUmodule* module, CUfunction handle) {
     return CUDA_SUCCESS;
   });
 }
+VGPU_ABI_EDGE
 
-CUresult cuFuncGetName(const char** name, CUfunction handle) {
+CUresult cuFuncGetName(const char** name, CUfunction handle) try {
   return with_function(handle, [&](Session&, Function& function) {
     if (name == nullptr) {
       return CUDA_ERROR_INVALID_VALUE;
@@ -161,8 +167,9 @@ CUresult cuFuncGetName(const char** name, CUfunction handle) {
     return CUDA_SUCCESS;
   });
 }
+VGPU_ABI_EDGE
 
-CUresult cuFuncGetParamInfo(CUfunction handle, size_t index, size_t* offset, size_t* bytes) {
+CUresult cuFuncGetParamInfo(CUfunction handle, size_t index, size_t* offset, size_t* bytes) try {
   return with_function(handle, [&](Session&, Function& function) {
     if (offset == nullptr || index >= function.parameters.size()) {
       return CUDA_ERROR_INVALID_VALUE;
@@ -174,9 +181,10 @@ CUresult cuFuncGetParamInfo(CUfunction handle, size_t index, size_t* offset, siz
     return CUDA_SUCCESS;
   });
 }
+VGPU_ABI_EDGE
 
 // A function that has been looked up is loaded: the device has parsed it.
-CUresult cuFuncIsLoaded(CUfunctionLoadingState* state, CUfunction handle) {
+CUresult cuFuncIsLoaded(CUfunctionLoadingState* state, CUfunction handle) try {
   return with_function(handle, [&](Session&, Function&) {
     if (state == nullptr) {
       return CUDA_ERROR_INVALID_VALUE;
@@ -185,6 +193,8 @@ CUresult cuFuncIsLoaded(CUfunctionLoadingState* state, CUfunction handle) {
     return CUDA_SUCCESS;
   });
 }
-CUresult cuFuncLoad(CUfunction handle) {
+VGPU_ABI_EDGE
+CUresult cuFuncLoad(CUfunction handle) try {
   return with_function(handle, [](Session&, Function&) { return CUDA_SUCCESS; });
 }
+VGPU_ABI_EDGE

@@ -1,6 +1,7 @@
 // Graphs: lists of steps in an order that satisfies their dependencies. A launch puts them into the ring as
 // one batch.
 #include <cstdio>
+#include "shim/cuda/abi_edge.h"
 
 #include "shim/cuda/copy.h"
 
@@ -232,7 +233,7 @@ CUresult nodes(CUgraph handle, CUgraphNode* list, size_t* count, bool roots_only
 
 }  // namespace
 
-CUresult cuGraphCreate(CUgraph* result, unsigned int flags) {
+CUresult cuGraphCreate(CUgraph* result, unsigned int flags) try {
   if (const CUresult ready = Driver::ready(); ready != CUDA_SUCCESS) {
     return ready;
   }
@@ -246,8 +247,9 @@ CUresult cuGraphCreate(CUgraph* result, unsigned int flags) {
   *result = as_handle<CUgraph>(graph->handle);
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuGraphClone(CUgraph* result, CUgraph original) {
+CUresult cuGraphClone(CUgraph* result, CUgraph original) try {
   if (const CUresult ready = Driver::ready(); ready != CUDA_SUCCESS) {
     return ready;
   }
@@ -264,28 +266,32 @@ CUresult cuGraphClone(CUgraph* result, CUgraph original) {
   *result = as_handle<CUgraph>(graph->handle);
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuGraphDestroy(CUgraph graph) {
+CUresult cuGraphDestroy(CUgraph graph) try {
   if (const CUresult ready = Driver::ready(); ready != CUDA_SUCCESS) {
     return ready;
   }
   return Driver::get().graphs.destroy(reinterpret_cast<uintptr_t>(graph)) ? CUDA_SUCCESS
                                                                           : CUDA_ERROR_INVALID_VALUE;
 }
+VGPU_ABI_EDGE
 
-CUresult cuGraphExecDestroy(CUgraphExec exec) {
+CUresult cuGraphExecDestroy(CUgraphExec exec) try {
   if (const CUresult ready = Driver::ready(); ready != CUDA_SUCCESS) {
     return ready;
   }
   return Driver::get().graph_execs.destroy(reinterpret_cast<uintptr_t>(exec)) ? CUDA_SUCCESS
                                                                               : CUDA_ERROR_INVALID_VALUE;
 }
+VGPU_ABI_EDGE
 
-CUresult cuGraphInstantiateWithFlags(CUgraphExec* exec, CUgraph graph, unsigned long long flags) {
+CUresult cuGraphInstantiateWithFlags(CUgraphExec* exec, CUgraph graph, unsigned long long flags) try {
   return instantiate(exec, graph, flags);
 }
+VGPU_ABI_EDGE
 CUresult cuGraphInstantiate_v2(CUgraphExec* exec, CUgraph graph, CUgraphNode* error_node, char* log,
-                               size_t log_bytes) {
+                               size_t log_bytes) try {
   if (error_node != nullptr) {
     *error_node = nullptr;
   }
@@ -294,33 +300,41 @@ CUresult cuGraphInstantiate_v2(CUgraphExec* exec, CUgraph graph, CUgraphNode* er
   }
   return instantiate(exec, graph, 0);
 }
+VGPU_ABI_EDGE
 CUresult cuGraphInstantiate(CUgraphExec* exec, CUgraph graph, CUgraphNode* error_node, char* log,
-                            size_t log_bytes) {
+                            size_t log_bytes) try {
   return cuGraphInstantiate_v2(exec, graph, error_node, log, log_bytes);
 }
+VGPU_ABI_EDGE
 CUresult cuGraphInstantiateWithParams(CUgraphExec* exec, CUgraph graph,
-                                      CUDA_GRAPH_INSTANTIATE_PARAMS* parameters) {
+                                      CUDA_GRAPH_INSTANTIATE_PARAMS* parameters) try {
   return instantiate_with_params(exec, graph, parameters, NullStream::kLegacy);
 }
+VGPU_ABI_EDGE
 CUresult cuGraphInstantiateWithParams_ptsz(CUgraphExec* exec, CUgraph graph,
-                                           CUDA_GRAPH_INSTANTIATE_PARAMS* parameters) {
+                                           CUDA_GRAPH_INSTANTIATE_PARAMS* parameters) try {
   return instantiate_with_params(exec, graph, parameters, NullStream::kPerThread);
 }
+VGPU_ABI_EDGE
 
-CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream) {
+CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream) try {
   return launch(exec, stream, NullStream::kLegacy);
 }
-CUresult cuGraphLaunch_ptsz(CUgraphExec exec, CUstream stream) {
+VGPU_ABI_EDGE
+CUresult cuGraphLaunch_ptsz(CUgraphExec exec, CUstream stream) try {
   return launch(exec, stream, NullStream::kPerThread);
 }
-CUresult cuGraphUpload(CUgraphExec exec, CUstream stream) {
+VGPU_ABI_EDGE
+CUresult cuGraphUpload(CUgraphExec exec, CUstream stream) try {
   return upload(exec, stream, NullStream::kLegacy);
 }
-CUresult cuGraphUpload_ptsz(CUgraphExec exec, CUstream stream) {
+VGPU_ABI_EDGE
+CUresult cuGraphUpload_ptsz(CUgraphExec exec, CUstream stream) try {
   return upload(exec, stream, NullStream::kPerThread);
 }
+VGPU_ABI_EDGE
 
-CUresult cuGraphExecUpdate_v2(CUgraphExec exec, CUgraph graph, CUgraphExecUpdateResultInfo* info) {
+CUresult cuGraphExecUpdate_v2(CUgraphExec exec, CUgraph graph, CUgraphExecUpdateResultInfo* info) try {
   if (info == nullptr) {
     return CUDA_ERROR_INVALID_VALUE;
   }
@@ -335,8 +349,9 @@ CUresult cuGraphExecUpdate_v2(CUgraphExec exec, CUgraph graph, CUgraphExecUpdate
   }
   return result;
 }
+VGPU_ABI_EDGE
 CUresult cuGraphExecUpdate(CUgraphExec exec, CUgraph graph, CUgraphNode* error_node,
-                           CUgraphExecUpdateResult* reason) {
+                           CUgraphExecUpdateResult* reason) try {
   CUgraphExecUpdateResultInfo info{};
   const CUresult result = cuGraphExecUpdate_v2(exec, graph, &info);
   if (error_node != nullptr) {
@@ -347,8 +362,9 @@ CUresult cuGraphExecUpdate(CUgraphExec exec, CUgraph graph, CUgraphNode* error_n
   }
   return result;
 }
+VGPU_ABI_EDGE
 
-CUresult cuGraphExecGetFlags(CUgraphExec handle, uint64_t* flags) {
+CUresult cuGraphExecGetFlags(CUgraphExec handle, uint64_t* flags) try {
   if (const CUresult ready = Driver::ready(); ready != CUDA_SUCCESS) {
     return ready;
   }
@@ -359,14 +375,17 @@ CUresult cuGraphExecGetFlags(CUgraphExec handle, uint64_t* flags) {
   *flags = exec->flags;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuGraphGetNodes(CUgraph graph, CUgraphNode* list, size_t* count) {
+CUresult cuGraphGetNodes(CUgraph graph, CUgraphNode* list, size_t* count) try {
   return nodes(graph, list, count, false);
 }
-CUresult cuGraphGetRootNodes(CUgraph graph, CUgraphNode* list, size_t* count) {
+VGPU_ABI_EDGE
+CUresult cuGraphGetRootNodes(CUgraph graph, CUgraphNode* list, size_t* count) try {
   return nodes(graph, list, count, true);
 }
-CUresult cuGraphNodeGetType(CUgraphNode node, CUgraphNodeType* type) {
+VGPU_ABI_EDGE
+CUresult cuGraphNodeGetType(CUgraphNode node, CUgraphNodeType* type) try {
   if (const CUresult ready = Driver::ready(); ready != CUDA_SUCCESS) {
     return ready;
   }
@@ -377,3 +396,4 @@ CUresult cuGraphNodeGetType(CUgraphNode node, CUgraphNodeType* type) {
   *type = step->node_type;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE

@@ -1,6 +1,7 @@
 // Pinned host memory: in the channel's bulk heap, where the device reaches it, or in ordinary memory when
 // that is full. Registering the program's own memory keeps books; the device cannot map it.
 #include <cstdlib>
+#include "shim/cuda/abi_edge.h"
 
 #include "shim/cuda/copy.h"
 
@@ -75,15 +76,15 @@ CUresult device_address_of(Session& session, const void* pointer, uint64_t& addr
 
 }  // namespace vgpu::shim
 
-CUresult cuMemHostAlloc(void** pointer, size_t bytes, unsigned int flags) {
+CUresult cuMemHostAlloc(void** pointer, size_t bytes, unsigned int flags) try {
   return allocate(pointer, bytes, flags);
 }
-CUresult cuMemAllocHost_v2(void** pointer, size_t bytes) {
-  return allocate(pointer, bytes, 0);
-}
+VGPU_ABI_EDGE
+CUresult cuMemAllocHost_v2(void** pointer, size_t bytes) try { return allocate(pointer, bytes, 0); }
+VGPU_ABI_EDGE
 
 // Waits for the device first: it may be reading or writing the memory.
-CUresult cuMemFreeHost(void* pointer) {
+CUresult cuMemFreeHost(void* pointer) try {
   const Entry entry = enter_unsafe();
   if (!entry) {
     return entry.result;
@@ -100,8 +101,9 @@ CUresult cuMemFreeHost(void* pointer) {
   }
   return to_result(waited);
 }
+VGPU_ABI_EDGE
 
-CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr* result, void* pointer, unsigned int flags) {
+CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr* result, void* pointer, unsigned int flags) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -116,8 +118,9 @@ CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr* result, void* pointer, unsign
   }
   return found;
 }
+VGPU_ABI_EDGE
 
-CUresult cuMemHostGetFlags(unsigned int* flags, void* pointer) {
+CUresult cuMemHostGetFlags(unsigned int* flags, void* pointer) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -129,8 +132,9 @@ CUresult cuMemHostGetFlags(unsigned int* flags, void* pointer) {
   *flags = range->flags;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuMemHostRegister_v2(void* pointer, size_t bytes, unsigned int flags) {
+CUresult cuMemHostRegister_v2(void* pointer, size_t bytes, unsigned int flags) try {
   const Entry entry = enter_unsafe();
   if (!entry) {
     return entry.result;
@@ -154,8 +158,9 @@ CUresult cuMemHostRegister_v2(void* pointer, size_t bytes, unsigned int flags) {
              ? CUDA_SUCCESS
              : CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
 }
+VGPU_ABI_EDGE
 
-CUresult cuMemHostUnregister(void* pointer) {
+CUresult cuMemHostUnregister(void* pointer) try {
   const Entry entry = enter_unsafe();
   if (!entry) {
     return entry.result;
@@ -166,3 +171,4 @@ CUresult cuMemHostUnregister(void* pointer) {
   return Driver::get().host_memory.remove(pointer, true) ? CUDA_SUCCESS
                                                          : CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
 }
+VGPU_ABI_EDGE

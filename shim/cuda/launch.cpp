@@ -1,6 +1,7 @@
 // Launches: one record each, the parameters packed straight into the ring as the device laid them out. No
 // reply.
 #include <cstring>
+#include "shim/cuda/abi_edge.h"
 
 #include "shim/cuda/module.h"
 
@@ -62,30 +63,44 @@ void pack(const Function& function, const Parameters& parameters, std::byte* to)
   }
 }
 
-CUresult check(const Function& function, Dim grid, Dim block, unsigned shared, bool cooperative,
-               const Parameters& parameters) {
+CUresult check(Session& session, const Function& function, Dim grid, Dim block, unsigned shared,
+               bool cooperative, const Parameters& parameters) {
   const Driver& driver = Driver::get();
+  const char* name = function.name.c_str();
+  const auto refuse = [&session](Status status, const char* format, auto... arguments) {
+    return to_result(session.refuse(status, LaunchRequest::kOpcode, format, arguments...));
+  };
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || block.x == 0 || block.y == 0 || block.z == 0 ||
-      grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535 || block.x > 1024 || block.y > 1024 ||
-      block.z > 64) {
-    return CUDA_ERROR_INVALID_VALUE;
+      grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535) {
+    return refuse(Status::kInvalidValue, "launch of %.200s: grid (%u, %u, %u), block (%u, %u, %u)", name,
+                  grid.x, grid.y, grid.z, block.x, block.y, block.z);
   }
-  const unsigned threads = block.x * block.y * block.z;
-  if (threads > static_cast<unsigned>(driver.attribute(CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK))) {
-    return CUDA_ERROR_INVALID_VALUE;
+  const auto most = static_cast<unsigned>(driver.attribute(CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK));
+  const uint64_t threads =
+      block.x > 1024 || block.y > 1024 ? UINT64_MAX : uint64_t{block.x} * block.y * block.z;
+  if (threads > most || block.z > 64) {
+    return refuse(Status::kInvalidValue,
+                  "launch of %.200s: a block of (%u, %u, %u) threads; at most %u, and 64 in z", name, block.x,
+                  block.y, block.z, most);
   }
   if (threads > function.info.max_threads_per_block) {
-    return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;  // more than the function was compiled for
+    return refuse(Status::kLaunchOutOfResources,
+                  "launch of %.200s: %u threads per block; compiled for at most %u", name,
+                  static_cast<unsigned>(threads), unsigned{function.info.max_threads_per_block});
   }
-  if (shared > function.max_dynamic_shared.load(std::memory_order_relaxed)) {
-    return CUDA_ERROR_INVALID_VALUE;
+  if (const unsigned limit = function.max_dynamic_shared.load(std::memory_order_relaxed); shared > limit) {
+    return refuse(Status::kInvalidValue,
+                  "launch of %.200s: %u bytes of dynamic shared memory beside %u static ones; at most %u",
+                  name, shared, unsigned{function.info.static_shared_bytes}, limit);
   }
   if (parameters.block != nullptr) {
     if (parameters.block_bytes > function.info.parameter_bytes) {
-      return CUDA_ERROR_INVALID_VALUE;
+      return refuse(Status::kInvalidValue, "launch of %.200s: %zu bytes of parameters; the kernel has %u",
+                    name, parameters.block_bytes, unsigned{function.info.parameter_bytes});
     }
   } else if (parameters.pointers == nullptr && !function.parameters.empty()) {
-    return CUDA_ERROR_INVALID_VALUE;
+    return refuse(Status::kInvalidValue, "launch of %.200s: no parameters; the kernel has %zu", name,
+                  function.parameters.size());
   }
   if (cooperative) {
     if (driver.attribute(CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH) == 0) {
@@ -94,8 +109,10 @@ CUresult check(const Function& function, Dim grid, Dim block, unsigned shared, b
     const auto resident =
         uint64_t{static_cast<unsigned>(active_blocks(function, static_cast<int>(threads), shared))} *
         static_cast<unsigned>(driver.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT));
-    if (uint64_t{grid.x} * grid.y * grid.z > resident) {
-      return CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
+    if (const uint64_t blocks = uint64_t{grid.x} * grid.y * grid.z; blocks > resident) {
+      return refuse(Status::kCooperativeLaunchTooLarge,
+                    "launch of %.200s: %llu blocks at the same time; at most %llu", name,
+                    static_cast<unsigned long long>(blocks), static_cast<unsigned long long>(resident));
     }
   }
   return CUDA_SUCCESS;
@@ -120,7 +137,7 @@ CUresult launch(CUfunction handle, Dim grid, Dim block, unsigned shared, CUstrea
   if (extra != nullptr && (pointers != nullptr || !read_extra(extra, parameters))) {
     return CUDA_ERROR_INVALID_VALUE;
   }
-  if (const CUresult result = check(*function, grid, block, shared, cooperative, parameters);
+  if (const CUresult result = check(*entry.session, *function, grid, block, shared, cooperative, parameters);
       result != CUDA_SUCCESS) {
     return result;
   }
@@ -201,29 +218,35 @@ constexpr NullStream kPerThread = NullStream::kPerThread;
 
 CUresult cuLaunchKernel(CUfunction function, unsigned int gx, unsigned int gy, unsigned int gz,
                         unsigned int bx, unsigned int by, unsigned int bz, unsigned int shared,
-                        CUstream stream, void** parameters, void** extra) {
+                        CUstream stream, void** parameters, void** extra) try {
   return launch(function, {gx, gy, gz}, {bx, by, bz}, shared, stream, kLegacy, parameters, extra, false);
 }
+VGPU_ABI_EDGE
 CUresult cuLaunchKernel_ptsz(CUfunction function, unsigned int gx, unsigned int gy, unsigned int gz,
                              unsigned int bx, unsigned int by, unsigned int bz, unsigned int shared,
-                             CUstream stream, void** parameters, void** extra) {
+                             CUstream stream, void** parameters, void** extra) try {
   return launch(function, {gx, gy, gz}, {bx, by, bz}, shared, stream, kPerThread, parameters, extra, false);
 }
+VGPU_ABI_EDGE
 CUresult cuLaunchCooperativeKernel(CUfunction function, unsigned int gx, unsigned int gy, unsigned int gz,
                                    unsigned int bx, unsigned int by, unsigned int bz, unsigned int shared,
-                                   CUstream stream, void** parameters) {
+                                   CUstream stream, void** parameters) try {
   return launch(function, {gx, gy, gz}, {bx, by, bz}, shared, stream, kLegacy, parameters, nullptr, true);
 }
+VGPU_ABI_EDGE
 CUresult cuLaunchCooperativeKernel_ptsz(CUfunction function, unsigned int gx, unsigned int gy,
                                         unsigned int gz, unsigned int bx, unsigned int by, unsigned int bz,
-                                        unsigned int shared, CUstream stream, void** parameters) {
+                                        unsigned int shared, CUstream stream, void** parameters) try {
   return launch(function, {gx, gy, gz}, {bx, by, bz}, shared, stream, kPerThread, parameters, nullptr, true);
 }
+VGPU_ABI_EDGE
 CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction function, void** parameters,
-                          void** extra) {
+                          void** extra) try {
   return launch_ex(config, function, parameters, extra, kLegacy);
 }
+VGPU_ABI_EDGE
 CUresult cuLaunchKernelEx_ptsz(const CUlaunchConfig* config, CUfunction function, void** parameters,
-                               void** extra) {
+                               void** extra) try {
   return launch_ex(config, function, parameters, extra, kPerThread);
 }
+VGPU_ABI_EDGE

@@ -1,5 +1,6 @@
 // Libraries and kernels: modules that belong to no context. This process has one device, so a library is one
 // module, loaded at once, or at its first use where the program promises to keep the image.
+#include "shim/cuda/abi_edge.h"
 #include "shim/cuda/module.h"
 
 using namespace vgpu::shim;
@@ -122,7 +123,7 @@ CUresult kernel_of(Library& library, const Function& function, Kernel*& kernel) 
 }  // namespace
 
 CUresult cuLibraryLoadData(CUlibrary* library, const void* code, CUjit_option*, void**, unsigned int,
-                           CUlibraryOption* options, void** values, unsigned int option_count) {
+                           CUlibraryOption* options, void** values, unsigned int option_count) try {
   Session* session = nullptr;
   if (const CUresult result = open_session(session); result != CUDA_SUCCESS) {
     return result;
@@ -138,9 +139,10 @@ CUresult cuLibraryLoadData(CUlibrary* library, const void* code, CUjit_option*, 
   return make_library(*session, preserved ? std::span<const std::byte>{} : image_bytes(code),
                       preserved ? code : nullptr, library);
 }
+VGPU_ABI_EDGE
 
 CUresult cuLibraryLoadFromFile(CUlibrary* library, const char* path, CUjit_option*, void**, unsigned int,
-                               CUlibraryOption*, void**, unsigned int) {
+                               CUlibraryOption*, void**, unsigned int) try {
   Session* session = nullptr;
   if (const CUresult result = open_session(session); result != CUDA_SUCCESS) {
     return result;
@@ -154,8 +156,9 @@ CUresult cuLibraryLoadFromFile(CUlibrary* library, const char* path, CUjit_optio
   }
   return make_library(*session, image, nullptr, library);
 }
+VGPU_ABI_EDGE
 
-CUresult cuLibraryUnload(CUlibrary handle) {
+CUresult cuLibraryUnload(CUlibrary handle) try {
   Session* session = nullptr;
   Library* library = nullptr;
   if (const CUresult result = enter_library(handle, session, library); result != CUDA_SUCCESS) {
@@ -175,8 +178,9 @@ CUresult cuLibraryUnload(CUlibrary handle) {
   driver.libraries.destroy(library->handle);
   return result;
 }
+VGPU_ABI_EDGE
 
-CUresult cuLibraryGetKernel(CUkernel* result, CUlibrary handle, const char* name) {
+CUresult cuLibraryGetKernel(CUkernel* result, CUlibrary handle, const char* name) try {
   Session* session = nullptr;
   Library* library = nullptr;
   Module* module = nullptr;
@@ -197,8 +201,9 @@ CUresult cuLibraryGetKernel(CUkernel* result, CUlibrary handle, const char* name
   }
   return made;
 }
+VGPU_ABI_EDGE
 
-CUresult cuLibraryGetKernelCount(unsigned int* count, CUlibrary handle) {
+CUresult cuLibraryGetKernelCount(unsigned int* count, CUlibrary handle) try {
   Session* session = nullptr;
   Library* library = nullptr;
   Module* module = nullptr;
@@ -211,8 +216,9 @@ CUresult cuLibraryGetKernelCount(unsigned int* count, CUlibrary handle) {
   *count = module->function_count;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuLibraryEnumerateKernels(CUkernel* kernels, unsigned int count, CUlibrary handle) {
+CUresult cuLibraryEnumerateKernels(CUkernel* kernels, unsigned int count, CUlibrary handle) try {
   Session* session = nullptr;
   Library* library = nullptr;
   Module* module = nullptr;
@@ -236,8 +242,9 @@ CUresult cuLibraryEnumerateKernels(CUkernel* kernels, unsigned int count, CUlibr
   }
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuLibraryGetModule(CUmodule* result, CUlibrary handle) {
+CUresult cuLibraryGetModule(CUmodule* result, CUlibrary handle) try {
   Session* session = nullptr;
   Library* library = nullptr;
   Module* module = nullptr;
@@ -250,8 +257,9 @@ CUresult cuLibraryGetModule(CUmodule* result, CUlibrary handle) {
   *result = as_handle<CUmodule>(module->handle);
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuLibraryGetGlobal(CUdeviceptr* pointer, size_t* bytes, CUlibrary handle, const char* name) {
+CUresult cuLibraryGetGlobal(CUdeviceptr* pointer, size_t* bytes, CUlibrary handle, const char* name) try {
   Session* session = nullptr;
   Library* library = nullptr;
   Module* module = nullptr;
@@ -273,8 +281,9 @@ CUresult cuLibraryGetGlobal(CUdeviceptr* pointer, size_t* bytes, CUlibrary handl
   }
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuKernelGetFunction(CUfunction* result, CUkernel handle) {
+CUresult cuKernelGetFunction(CUfunction* result, CUkernel handle) try {
   Session* session = nullptr;
   Function* function = nullptr;
   if (const CUresult found = enter_kernel_function(handle, session, function); found != CUDA_SUCCESS) {
@@ -286,8 +295,9 @@ CUresult cuKernelGetFunction(CUfunction* result, CUkernel handle) {
   *result = as_handle<CUfunction>(function->handle);
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuKernelGetLibrary(CUlibrary* result, CUkernel handle) {
+CUresult cuKernelGetLibrary(CUlibrary* result, CUkernel handle) try {
   Session* session = nullptr;
   Kernel* kernel = nullptr;
   if (const CUresult found = enter_kernel(handle, session, kernel); found != CUDA_SUCCESS) {
@@ -299,8 +309,10 @@ CUresult cuKernelGetLibrary(CUlibrary* result, CUkernel handle) {
   *result = as_handle<CUlibrary>(kernel->library);
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuKernelGetAttribute(int* value, CUfunction_attribute attribute, CUkernel handle, CUdevice device) {
+CUresult cuKernelGetAttribute(int* value, CUfunction_attribute attribute, CUkernel handle,
+                              CUdevice device) try {
   Session* session = nullptr;
   Function* function = nullptr;
   if (const CUresult found = enter_kernel_function(handle, session, function); found != CUDA_SUCCESS) {
@@ -308,8 +320,10 @@ CUresult cuKernelGetAttribute(int* value, CUfunction_attribute attribute, CUkern
   }
   return device != 0 ? CUDA_ERROR_INVALID_DEVICE : get_function_attribute(*function, attribute, value);
 }
+VGPU_ABI_EDGE
 
-CUresult cuKernelSetAttribute(CUfunction_attribute attribute, int value, CUkernel handle, CUdevice device) {
+CUresult cuKernelSetAttribute(CUfunction_attribute attribute, int value, CUkernel handle,
+                              CUdevice device) try {
   Session* session = nullptr;
   Function* function = nullptr;
   if (const CUresult found = enter_kernel_function(handle, session, function); found != CUDA_SUCCESS) {
@@ -318,8 +332,9 @@ CUresult cuKernelSetAttribute(CUfunction_attribute attribute, int value, CUkerne
   return device != 0 ? CUDA_ERROR_INVALID_DEVICE
                      : set_function_attribute(*session, *function, attribute, value);
 }
+VGPU_ABI_EDGE
 
-CUresult cuKernelSetCacheConfig(CUkernel handle, CUfunc_cache config, CUdevice device) {
+CUresult cuKernelSetCacheConfig(CUkernel handle, CUfunc_cache config, CUdevice device) try {
   Session* session = nullptr;
   Function* function = nullptr;
   if (const CUresult found = enter_kernel_function(handle, session, function); found != CUDA_SUCCESS) {
@@ -334,8 +349,9 @@ CUresult cuKernelSetCacheConfig(CUkernel handle, CUfunc_cache config, CUdevice d
   function->cache_config = config;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuKernelGetName(const char** name, CUkernel handle) {
+CUresult cuKernelGetName(const char** name, CUkernel handle) try {
   Session* session = nullptr;
   Kernel* kernel = nullptr;
   if (const CUresult found = enter_kernel(handle, session, kernel); found != CUDA_SUCCESS) {
@@ -347,8 +363,9 @@ CUresult cuKernelGetName(const char** name, CUkernel handle) {
   *name = kernel->name.c_str();
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuKernelGetParamInfo(CUkernel handle, size_t index, size_t* offset, size_t* bytes) {
+CUresult cuKernelGetParamInfo(CUkernel handle, size_t index, size_t* offset, size_t* bytes) try {
   Session* session = nullptr;
   Function* function = nullptr;
   if (const CUresult found = enter_kernel_function(handle, session, function); found != CUDA_SUCCESS) {
@@ -356,3 +373,4 @@ CUresult cuKernelGetParamInfo(CUkernel handle, size_t index, size_t* offset, siz
   }
   return cuFuncGetParamInfo(as_handle<CUfunction>(function->handle), index, offset, bytes);
 }
+VGPU_ABI_EDGE

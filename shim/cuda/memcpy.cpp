@@ -1,5 +1,6 @@
 // The linear copies of the driver API. The kinds of memory in the names are checked as CUDA's unified
 // addressing has it: the addresses say what they are.
+#include "shim/cuda/abi_edge.h"
 #include "shim/cuda/copy.h"
 
 using namespace vgpu::shim;
@@ -39,6 +40,32 @@ CUresult copy_later(uint64_t destination, uint64_t source, size_t bytes, CUstrea
   return copy(destination, source, bytes, stream, meaning, CopyMode::kAsynchronous);
 }
 
+// The named kinds of memory: a copy "to the device" that is told ordinary memory would write where the
+// program never meant to. Pinned memory is the device's as well, under unified addressing.
+enum class Kinds : uint8_t { kToDevice, kFromDevice, kOnDevice };
+
+CUresult copy_named(Kinds kinds, uint64_t destination, uint64_t source, size_t bytes, CUstream stream,
+                    NullStream meaning, CopyMode mode) {
+  const Entry entry = enter();
+  if (!entry) {
+    return entry.result;
+  }
+  const auto foreign = [&entry](uint64_t where) {
+    return kind_of_memory(entry, where) == MemoryKind::kOrdinary &&
+           !Driver::get().host_memory.find(reinterpret_cast<const void*>(static_cast<uintptr_t>(where)));
+  };
+  if (bytes != 0 && ((kinds != Kinds::kFromDevice && foreign(destination)) ||
+                     (kinds != Kinds::kToDevice && foreign(source)))) {
+    return refuse_copy(entry, {.destination = destination,
+                               .destination_pitch = bytes,
+                               .source = source,
+                               .source_pitch = bytes,
+                               .width = bytes,
+                               .height = 1});
+  }
+  return copy(destination, source, bytes, stream, meaning, mode);
+}
+
 CUresult check_contexts(CUcontext a, CUcontext b) {
   const Driver& driver = Driver::get();
   return driver.contexts.find(a) != nullptr && driver.contexts.find(b) != nullptr
@@ -51,74 +78,96 @@ constexpr NullStream kPerThread = NullStream::kPerThread;
 
 }  // namespace
 
-CUresult cuMemcpy(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
+CUresult cuMemcpy(CUdeviceptr to, CUdeviceptr from, size_t bytes) try {
   return copy_now(to, from, bytes, kLegacy);
 }
-CUresult cuMemcpy_ptds(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
+VGPU_ABI_EDGE
+CUresult cuMemcpy_ptds(CUdeviceptr to, CUdeviceptr from, size_t bytes) try {
   return copy_now(to, from, bytes, kPerThread);
 }
-CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void* from, size_t bytes) {
-  return copy_now(to, address(from), bytes, kLegacy);
+VGPU_ABI_EDGE
+CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void* from, size_t bytes) try {
+  return copy_named(Kinds::kToDevice, to, address(from), bytes, nullptr, kLegacy, CopyMode::kSynchronous);
 }
-CUresult cuMemcpyHtoD_v2_ptds(CUdeviceptr to, const void* from, size_t bytes) {
-  return copy_now(to, address(from), bytes, kPerThread);
+VGPU_ABI_EDGE
+CUresult cuMemcpyHtoD_v2_ptds(CUdeviceptr to, const void* from, size_t bytes) try {
+  return copy_named(Kinds::kToDevice, to, address(from), bytes, nullptr, kPerThread, CopyMode::kSynchronous);
 }
-CUresult cuMemcpyDtoH_v2(void* to, CUdeviceptr from, size_t bytes) {
-  return copy_now(address(to), from, bytes, kLegacy);
+VGPU_ABI_EDGE
+CUresult cuMemcpyDtoH_v2(void* to, CUdeviceptr from, size_t bytes) try {
+  return copy_named(Kinds::kFromDevice, address(to), from, bytes, nullptr, kLegacy, CopyMode::kSynchronous);
 }
-CUresult cuMemcpyDtoH_v2_ptds(void* to, CUdeviceptr from, size_t bytes) {
-  return copy_now(address(to), from, bytes, kPerThread);
+VGPU_ABI_EDGE
+CUresult cuMemcpyDtoH_v2_ptds(void* to, CUdeviceptr from, size_t bytes) try {
+  return copy_named(Kinds::kFromDevice, address(to), from, bytes, nullptr, kPerThread,
+                    CopyMode::kSynchronous);
 }
-CUresult cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
-  return copy_now(to, from, bytes, kLegacy);
+VGPU_ABI_EDGE
+CUresult cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes) try {
+  return copy_named(Kinds::kOnDevice, to, from, bytes, nullptr, kLegacy, CopyMode::kSynchronous);
 }
-CUresult cuMemcpyDtoD_v2_ptds(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
-  return copy_now(to, from, bytes, kPerThread);
+VGPU_ABI_EDGE
+CUresult cuMemcpyDtoD_v2_ptds(CUdeviceptr to, CUdeviceptr from, size_t bytes) try {
+  return copy_named(Kinds::kOnDevice, to, from, bytes, nullptr, kPerThread, CopyMode::kSynchronous);
 }
+VGPU_ABI_EDGE
 
-CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {
+CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) try {
   return copy_later(to, from, bytes, stream, kLegacy);
 }
-CUresult cuMemcpyAsync_ptsz(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {
+VGPU_ABI_EDGE
+CUresult cuMemcpyAsync_ptsz(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) try {
   return copy_later(to, from, bytes, stream, kPerThread);
 }
-CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void* from, size_t bytes, CUstream stream) {
-  return copy_later(to, address(from), bytes, stream, kLegacy);
+VGPU_ABI_EDGE
+CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void* from, size_t bytes, CUstream stream) try {
+  return copy_named(Kinds::kToDevice, to, address(from), bytes, stream, kLegacy, CopyMode::kAsynchronous);
 }
-CUresult cuMemcpyHtoDAsync_v2_ptsz(CUdeviceptr to, const void* from, size_t bytes, CUstream stream) {
-  return copy_later(to, address(from), bytes, stream, kPerThread);
+VGPU_ABI_EDGE
+CUresult cuMemcpyHtoDAsync_v2_ptsz(CUdeviceptr to, const void* from, size_t bytes, CUstream stream) try {
+  return copy_named(Kinds::kToDevice, to, address(from), bytes, stream, kPerThread, CopyMode::kAsynchronous);
 }
-CUresult cuMemcpyDtoHAsync_v2(void* to, CUdeviceptr from, size_t bytes, CUstream stream) {
-  return copy_later(address(to), from, bytes, stream, kLegacy);
+VGPU_ABI_EDGE
+CUresult cuMemcpyDtoHAsync_v2(void* to, CUdeviceptr from, size_t bytes, CUstream stream) try {
+  return copy_named(Kinds::kFromDevice, address(to), from, bytes, stream, kLegacy, CopyMode::kAsynchronous);
 }
-CUresult cuMemcpyDtoHAsync_v2_ptsz(void* to, CUdeviceptr from, size_t bytes, CUstream stream) {
-  return copy_later(address(to), from, bytes, stream, kPerThread);
+VGPU_ABI_EDGE
+CUresult cuMemcpyDtoHAsync_v2_ptsz(void* to, CUdeviceptr from, size_t bytes, CUstream stream) try {
+  return copy_named(Kinds::kFromDevice, address(to), from, bytes, stream, kPerThread,
+                    CopyMode::kAsynchronous);
 }
-CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {
-  return copy_later(to, from, bytes, stream, kLegacy);
+VGPU_ABI_EDGE
+CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) try {
+  return copy_named(Kinds::kOnDevice, to, from, bytes, stream, kLegacy, CopyMode::kAsynchronous);
 }
-CUresult cuMemcpyDtoDAsync_v2_ptsz(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {
-  return copy_later(to, from, bytes, stream, kPerThread);
+VGPU_ABI_EDGE
+CUresult cuMemcpyDtoDAsync_v2_ptsz(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) try {
+  return copy_named(Kinds::kOnDevice, to, from, bytes, stream, kPerThread, CopyMode::kAsynchronous);
 }
+VGPU_ABI_EDGE
 
 // Between contexts of the one device.
 CUresult cuMemcpyPeer(CUdeviceptr to, CUcontext to_context, CUdeviceptr from, CUcontext from_context,
-                      size_t bytes) {
+                      size_t bytes) try {
   const CUresult checked = check_contexts(to_context, from_context);
   return checked != CUDA_SUCCESS ? checked : copy_now(to, from, bytes, kLegacy);
 }
+VGPU_ABI_EDGE
 CUresult cuMemcpyPeer_ptds(CUdeviceptr to, CUcontext to_context, CUdeviceptr from, CUcontext from_context,
-                           size_t bytes) {
+                           size_t bytes) try {
   const CUresult checked = check_contexts(to_context, from_context);
   return checked != CUDA_SUCCESS ? checked : copy_now(to, from, bytes, kPerThread);
 }
+VGPU_ABI_EDGE
 CUresult cuMemcpyPeerAsync(CUdeviceptr to, CUcontext to_context, CUdeviceptr from, CUcontext from_context,
-                           size_t bytes, CUstream stream) {
+                           size_t bytes, CUstream stream) try {
   const CUresult checked = check_contexts(to_context, from_context);
   return checked != CUDA_SUCCESS ? checked : copy_later(to, from, bytes, stream, kLegacy);
 }
+VGPU_ABI_EDGE
 CUresult cuMemcpyPeerAsync_ptsz(CUdeviceptr to, CUcontext to_context, CUdeviceptr from,
-                                CUcontext from_context, size_t bytes, CUstream stream) {
+                                CUcontext from_context, size_t bytes, CUstream stream) try {
   const CUresult checked = check_contexts(to_context, from_context);
   return checked != CUDA_SUCCESS ? checked : copy_later(to, from, bytes, stream, kPerThread);
 }
+VGPU_ABI_EDGE

@@ -1,4 +1,5 @@
 // Copies of rows and of boxes.
+#include "shim/cuda/abi_edge.h"
 #include "shim/cuda/copy.h"
 
 using namespace vgpu::shim;
@@ -153,45 +154,55 @@ constexpr CopyMode kLater = CopyMode::kAsynchronous;
 
 }  // namespace
 
-CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D* copy) {
-  return copy_2d(copy, nullptr, kLegacy, kNow);
-}
-CUresult cuMemcpy2D_v2_ptds(const CUDA_MEMCPY2D* copy) {
+CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D* copy) try { return copy_2d(copy, nullptr, kLegacy, kNow); }
+VGPU_ABI_EDGE
+CUresult cuMemcpy2D_v2_ptds(const CUDA_MEMCPY2D* copy) try {
   return copy_2d(copy, nullptr, kPerThread, kNow);
 }
-CUresult cuMemcpy2DUnaligned_v2(const CUDA_MEMCPY2D* copy) {
+VGPU_ABI_EDGE
+CUresult cuMemcpy2DUnaligned_v2(const CUDA_MEMCPY2D* copy) try {
   return copy_2d(copy, nullptr, kLegacy, kNow);
 }
-CUresult cuMemcpy2DUnaligned_v2_ptds(const CUDA_MEMCPY2D* copy) {
+VGPU_ABI_EDGE
+CUresult cuMemcpy2DUnaligned_v2_ptds(const CUDA_MEMCPY2D* copy) try {
   return copy_2d(copy, nullptr, kPerThread, kNow);
 }
-CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D* copy, CUstream stream) {
+VGPU_ABI_EDGE
+CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D* copy, CUstream stream) try {
   return copy_2d(copy, stream, kLegacy, kLater);
 }
-CUresult cuMemcpy2DAsync_v2_ptsz(const CUDA_MEMCPY2D* copy, CUstream stream) {
+VGPU_ABI_EDGE
+CUresult cuMemcpy2DAsync_v2_ptsz(const CUDA_MEMCPY2D* copy, CUstream stream) try {
   return copy_2d(copy, stream, kPerThread, kLater);
 }
-CUresult cuMemcpy3D_v2(const CUDA_MEMCPY3D* copy) {
-  return copy_3d(copy, nullptr, kLegacy, kNow);
-}
-CUresult cuMemcpy3D_v2_ptds(const CUDA_MEMCPY3D* copy) {
+VGPU_ABI_EDGE
+CUresult cuMemcpy3D_v2(const CUDA_MEMCPY3D* copy) try { return copy_3d(copy, nullptr, kLegacy, kNow); }
+VGPU_ABI_EDGE
+CUresult cuMemcpy3D_v2_ptds(const CUDA_MEMCPY3D* copy) try {
   return copy_3d(copy, nullptr, kPerThread, kNow);
 }
-CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D* copy, CUstream stream) {
+VGPU_ABI_EDGE
+CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D* copy, CUstream stream) try {
   return copy_3d(copy, stream, kLegacy, kLater);
 }
-CUresult cuMemcpy3DAsync_v2_ptsz(const CUDA_MEMCPY3D* copy, CUstream stream) {
+VGPU_ABI_EDGE
+CUresult cuMemcpy3DAsync_v2_ptsz(const CUDA_MEMCPY3D* copy, CUstream stream) try {
   return copy_3d(copy, stream, kPerThread, kLater);
 }
-CUresult cuMemcpy3DPeer(const CUDA_MEMCPY3D_PEER* copy) {
+VGPU_ABI_EDGE
+CUresult cuMemcpy3DPeer(const CUDA_MEMCPY3D_PEER* copy) try {
   return copy_3d_peer(copy, nullptr, kLegacy, kNow);
 }
-CUresult cuMemcpy3DPeer_ptds(const CUDA_MEMCPY3D_PEER* copy) {
+VGPU_ABI_EDGE
+CUresult cuMemcpy3DPeer_ptds(const CUDA_MEMCPY3D_PEER* copy) try {
   return copy_3d_peer(copy, nullptr, kPerThread, kNow);
 }
-CUresult cuMemcpy3DPeerAsync(const CUDA_MEMCPY3D_PEER* copy, CUstream stream) {
+VGPU_ABI_EDGE
+CUresult cuMemcpy3DPeerAsync(const CUDA_MEMCPY3D_PEER* copy, CUstream stream) try {
   return copy_3d_peer(copy, stream, kLegacy, kLater);
 }
-CUresult cuMemcpy3DPeerAsync_ptsz(const CUDA_MEMCPY3D_PEER* copy, CUstream stream) {
+VGPU_ABI_EDGE
+CUresult cuMemcpy3DPeerAsync_ptsz(const CUDA_MEMCPY3D_PEER* copy, CUstream stream) try {
   return copy_3d_peer(copy, stream, kPerThread, kLater);
 }
+VGPU_ABI_EDGE

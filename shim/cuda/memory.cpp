@@ -1,4 +1,5 @@
 // Device memory: allocating, freeing, asking.
+#include "shim/cuda/abi_edge.h"
 #include "shim/cuda/copy.h"
 
 using namespace vgpu::shim;
@@ -66,12 +67,11 @@ CUresult free_on_stream(CUdeviceptr pointer, CUstream handle, NullStream meaning
 
 }  // namespace
 
-CUresult cuMemAlloc_v2(CUdeviceptr* pointer, size_t bytes) {
-  return allocate(pointer, bytes);
-}
+CUresult cuMemAlloc_v2(CUdeviceptr* pointer, size_t bytes) try { return allocate(pointer, bytes); }
+VGPU_ABI_EDGE
 
 CUresult cuMemAllocPitch_v2(CUdeviceptr* pointer, size_t* pitch, size_t width, size_t height,
-                            unsigned int element_bytes) {
+                            unsigned int element_bytes) try {
   const Entry entry = enter_unsafe();
   if (!entry) {
     return entry.result;
@@ -92,9 +92,10 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr* pointer, size_t* pitch, size_t width, s
   }
   return result;
 }
+VGPU_ABI_EDGE
 
 // No round trip: what the device does before it in the ring is done before it.
-CUresult cuMemFree_v2(CUdeviceptr pointer) {
+CUresult cuMemFree_v2(CUdeviceptr pointer) try {
   const Entry entry = enter_unsafe();
   if (!entry) {
     return entry.result;
@@ -103,25 +104,32 @@ CUresult cuMemFree_v2(CUdeviceptr pointer) {
     return CUDA_SUCCESS;
   }
   if (!Driver::get().allocations.remove(pointer, Allocation::Type::kDevice)) {
-    return CUDA_ERROR_INVALID_VALUE;
+    return to_result(entry.session->refuse(
+        vgpu::protocol::Status::kInvalidValue, vgpu::protocol::Opcode::kMemFree,
+        "free of 0x%llx, where no allocation begins", static_cast<unsigned long long>(pointer)));
   }
   return to_result(entry.session->submit(vgpu::protocol::MemFreeRequest{.address = pointer}, 0).status);
 }
+VGPU_ABI_EDGE
 
-CUresult cuMemAllocAsync(CUdeviceptr* pointer, size_t bytes, CUstream stream) {
+CUresult cuMemAllocAsync(CUdeviceptr* pointer, size_t bytes, CUstream stream) try {
   return allocate_on_stream(pointer, bytes, stream, NullStream::kLegacy);
 }
-CUresult cuMemAllocAsync_ptsz(CUdeviceptr* pointer, size_t bytes, CUstream stream) {
+VGPU_ABI_EDGE
+CUresult cuMemAllocAsync_ptsz(CUdeviceptr* pointer, size_t bytes, CUstream stream) try {
   return allocate_on_stream(pointer, bytes, stream, NullStream::kPerThread);
 }
-CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream stream) {
+VGPU_ABI_EDGE
+CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream stream) try {
   return free_on_stream(pointer, stream, NullStream::kLegacy);
 }
-CUresult cuMemFreeAsync_ptsz(CUdeviceptr pointer, CUstream stream) {
+VGPU_ABI_EDGE
+CUresult cuMemFreeAsync_ptsz(CUdeviceptr pointer, CUstream stream) try {
   return free_on_stream(pointer, stream, NullStream::kPerThread);
 }
+VGPU_ABI_EDGE
 
-CUresult cuMemGetInfo_v2(size_t* free_bytes, size_t* total_bytes) {
+CUresult cuMemGetInfo_v2(size_t* free_bytes, size_t* total_bytes) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -137,8 +145,9 @@ CUresult cuMemGetInfo_v2(size_t* free_bytes, size_t* total_bytes) {
   }
   return to_result(status);
 }
+VGPU_ABI_EDGE
 
-CUresult cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* bytes, CUdeviceptr pointer) {
+CUresult cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* bytes, CUdeviceptr pointer) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -155,3 +164,4 @@ CUresult cuMemGetAddressRange_v2(CUdeviceptr* base, size_t* bytes, CUdeviceptr p
   }
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE

@@ -1,4 +1,5 @@
 // Fills. All are asynchronous with respect to the host where the target is device memory, as CUDA documents.
+#include "shim/cuda/abi_edge.h"
 #include "shim/cuda/copy.h"
 
 using namespace vgpu::shim;
@@ -6,7 +7,7 @@ using namespace vgpu::shim;
 namespace {
 
 CUresult fill(uint64_t address, uint64_t pitch, uint32_t value, uint32_t element_bytes, size_t width,
-              size_t height, CUstream handle, NullStream meaning, bool synchronous) {
+              size_t height, CUstream handle, NullStream meaning, bool synchronous) try {
   const Entry entry = synchronous ? enter_unsafe() : enter();
   if (!entry) {
     return entry.result;
@@ -22,7 +23,13 @@ CUresult fill(uint64_t address, uint64_t pitch, uint32_t value, uint32_t element
   if (__builtin_mul_overflow(width, uint64_t{element_bytes}, &bytes) || address % element_bytes != 0 ||
       (height > 1 && (pitch < bytes || pitch % element_bytes != 0)) ||
       !device_rows_allocated(address, height > 1 ? pitch : bytes, bytes, height)) {
-    return CUDA_ERROR_INVALID_VALUE;
+    return to_result(entry.session->refuse(
+        vgpu::protocol::Status::kInvalidValue, vgpu::protocol::Opcode::kMemset,
+        "fill of %zu rows of %zu elements of %u bytes at 0x%llx, pitch %llu: not memory "
+        "of the device, past its "
+        "end, or not aligned",
+        height, width, element_bytes, static_cast<unsigned long long>(address),
+        static_cast<unsigned long long>(pitch)));
   }
   return enqueue(entry, *stream,
                  vgpu::protocol::MemsetRequest{.destination = address,
@@ -33,6 +40,7 @@ CUresult fill(uint64_t address, uint64_t pitch, uint32_t value, uint32_t element
                                                .element_bytes = element_bytes},
                  CU_GRAPH_NODE_TYPE_MEMSET);
 }
+VGPU_ABI_EDGE
 
 constexpr NullStream kLegacy = NullStream::kLegacy;
 constexpr NullStream kPerThread = NullStream::kPerThread;

@@ -1,5 +1,6 @@
 // Modules: images go to the device in chunks, functions and variables are looked up once each.
 #include "shim/cuda/module.h"
+#include "shim/cuda/abi_edge.h"
 
 #include <elf.h>
 #include <fcntl.h>
@@ -335,19 +336,22 @@ CUresult enter_with_module(CUmodule handle, Entry& entry, Module*& module) {
 
 }  // namespace
 
-CUresult cuModuleLoadData(CUmodule* module, const void* image) {
+CUresult cuModuleLoadData(CUmodule* module, const void* image) try {
   return image == nullptr ? CUDA_ERROR_INVALID_VALUE : load(module, image_bytes(image));
 }
+VGPU_ABI_EDGE
 CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned int count, CUjit_option* options,
-                            void** values) {
+                            void** values) try {
   return image == nullptr ? CUDA_ERROR_INVALID_VALUE
                           : load(module, image_bytes(image), count, options, values);
 }
-CUresult cuModuleLoadFatBinary(CUmodule* module, const void* image) {
+VGPU_ABI_EDGE
+CUresult cuModuleLoadFatBinary(CUmodule* module, const void* image) try {
   return cuModuleLoadData(module, image);
 }
+VGPU_ABI_EDGE
 
-CUresult cuModuleLoad(CUmodule* module, const char* path) {
+CUresult cuModuleLoad(CUmodule* module, const char* path) try {
   if (module == nullptr || path == nullptr) {
     return CUDA_ERROR_INVALID_VALUE;
   }
@@ -355,8 +359,9 @@ CUresult cuModuleLoad(CUmodule* module, const char* path) {
   const CUresult read = read_image_file(path, image);
   return read != CUDA_SUCCESS ? read : load(module, image);
 }
+VGPU_ABI_EDGE
 
-CUresult cuModuleUnload(CUmodule handle) {
+CUresult cuModuleUnload(CUmodule handle) try {
   Entry entry;
   Module* module = nullptr;
   if (const CUresult result = enter_with_module(handle, entry, module); result != CUDA_SUCCESS) {
@@ -364,6 +369,7 @@ CUresult cuModuleUnload(CUmodule handle) {
   }
   return module->library != 0 ? CUDA_ERROR_INVALID_HANDLE : unload_module(*entry.session, *module);
 }
+VGPU_ABI_EDGE
 
 // Kernels are compiled when they are first launched: lazy, as NVIDIA's drivers say by default.
 CUresult cuModuleGetLoadingMode(CUmoduleLoadingMode* mode) {
@@ -374,7 +380,7 @@ CUresult cuModuleGetLoadingMode(CUmoduleLoadingMode* mode) {
   return CUDA_SUCCESS;
 }
 
-CUresult cuModuleGetFunction(CUfunction* result, CUmodule handle, const char* name) {
+CUresult cuModuleGetFunction(CUfunction* result, CUmodule handle, const char* name) try {
   Entry entry;
   Module* module = nullptr;
   if (const CUresult found = enter_with_module(handle, entry, module); found != CUDA_SUCCESS) {
@@ -390,8 +396,9 @@ CUresult cuModuleGetFunction(CUfunction* result, CUmodule handle, const char* na
   }
   return found;
 }
+VGPU_ABI_EDGE
 
-CUresult cuModuleGetFunctionCount(unsigned int* count, CUmodule handle) {
+CUresult cuModuleGetFunctionCount(unsigned int* count, CUmodule handle) try {
   Entry entry;
   Module* module = nullptr;
   if (const CUresult found = enter_with_module(handle, entry, module); found != CUDA_SUCCESS) {
@@ -403,8 +410,9 @@ CUresult cuModuleGetFunctionCount(unsigned int* count, CUmodule handle) {
   *count = module->function_count;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuModuleEnumerateFunctions(CUfunction* functions, unsigned int count, CUmodule handle) {
+CUresult cuModuleEnumerateFunctions(CUfunction* functions, unsigned int count, CUmodule handle) try {
   Entry entry;
   Module* module = nullptr;
   if (const CUresult found = enter_with_module(handle, entry, module); found != CUDA_SUCCESS) {
@@ -427,8 +435,9 @@ CUresult cuModuleEnumerateFunctions(CUfunction* functions, unsigned int count, C
   }
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuModuleGetGlobal_v2(CUdeviceptr* pointer, size_t* bytes, CUmodule handle, const char* name) {
+CUresult cuModuleGetGlobal_v2(CUdeviceptr* pointer, size_t* bytes, CUmodule handle, const char* name) try {
   Entry entry;
   Module* module = nullptr;
   if (const CUresult found = enter_with_module(handle, entry, module); found != CUDA_SUCCESS) {
@@ -449,3 +458,4 @@ CUresult cuModuleGetGlobal_v2(CUdeviceptr* pointer, size_t* bytes, CUmodule hand
   }
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE

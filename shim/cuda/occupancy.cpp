@@ -1,5 +1,6 @@
 // Occupancy, from the device's limits and what the function needs.
 #include <algorithm>
+#include "shim/cuda/abi_edge.h"
 
 #include "shim/cuda/module.h"
 
@@ -58,7 +59,7 @@ CUresult enter_function(CUfunction handle, Function*& function) {
 
 CUresult cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, CUfunction handle,
                                                               int block_threads, size_t dynamic_shared,
-                                                              unsigned int flags) {
+                                                              unsigned int flags) try {
   Function* function = nullptr;
   if (const CUresult result = enter_function(handle, function); result != CUDA_SUCCESS) {
     return result;
@@ -69,17 +70,19 @@ CUresult cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, CUfun
   *blocks = active_blocks(*function, block_threads, dynamic_shared);
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
 CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CUfunction function, int block_threads,
-                                                     size_t dynamic_shared) {
+                                                     size_t dynamic_shared) try {
   return cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(blocks, function, block_threads, dynamic_shared,
                                                               0);
 }
+VGPU_ABI_EDGE
 
 // The largest block of those that keep the most threads of a multiprocessor busy.
 CUresult cuOccupancyMaxPotentialBlockSizeWithFlags(int* grid, int* block, CUfunction handle,
                                                    CUoccupancyB2DSize shared_of_block, size_t dynamic_shared,
-                                                   int limit, unsigned int flags) {
+                                                   int limit, unsigned int flags) try {
   Function* function = nullptr;
   if (const CUresult result = enter_function(handle, function); result != CUDA_SUCCESS) {
     return result;
@@ -108,16 +111,18 @@ CUresult cuOccupancyMaxPotentialBlockSizeWithFlags(int* grid, int* block, CUfunc
   *grid = best_count * driver.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
 CUresult cuOccupancyMaxPotentialBlockSize(int* grid, int* block, CUfunction function,
                                           CUoccupancyB2DSize shared_of_block, size_t dynamic_shared,
-                                          int limit) {
+                                          int limit) try {
   return cuOccupancyMaxPotentialBlockSizeWithFlags(grid, block, function, shared_of_block, dynamic_shared,
                                                    limit, 0);
 }
+VGPU_ABI_EDGE
 
 CUresult cuOccupancyAvailableDynamicSMemPerBlock(size_t* bytes, CUfunction handle, int blocks,
-                                                 int block_threads) {
+                                                 int block_threads) try {
   Function* function = nullptr;
   if (const CUresult result = enter_function(handle, function); result != CUDA_SUCCESS) {
     return result;
@@ -135,3 +140,4 @@ CUresult cuOccupancyAvailableDynamicSMemPerBlock(size_t* bytes, CUfunction handl
   *bytes = std::min(most > fixed ? most - fixed : 0, function->max_dynamic_shared.load());
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE

@@ -1,4 +1,5 @@
 // What is known of an address.
+#include "shim/cuda/abi_edge.h"
 #include "shim/cuda/copy.h"
 
 namespace vgpu::shim {
@@ -98,17 +99,18 @@ void clear_attribute(void* data, CUpointer_attribute attribute) {
 
 }  // namespace
 
-CUresult cuPointerGetAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr pointer) {
+CUresult cuPointerGetAttribute(void* data, CUpointer_attribute attribute, CUdeviceptr pointer) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
   }
   return data == nullptr ? CUDA_ERROR_INVALID_VALUE : pointer_attribute(entry, data, attribute, pointer);
 }
+VGPU_ABI_EDGE
 
 // "Unlike cuPointerGetAttribute, this will not return an error when the pointer is not known to CUDA."
 CUresult cuPointerGetAttributes(unsigned int count, CUpointer_attribute* attributes, void** data,
-                                CUdeviceptr pointer) {
+                                CUdeviceptr pointer) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -126,3 +128,4 @@ CUresult cuPointerGetAttributes(unsigned int count, CUpointer_attribute* attribu
   }
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE

@@ -2,6 +2,7 @@
 // ABI.
 #include <algorithm>
 #include <cstring>
+#include "shim/cuda/abi_edge.h"
 
 #include "shim/cuda/driver.h"
 #include "shim/cuda/proc_table.h"
@@ -9,7 +10,7 @@
 using namespace vgpu::shim;
 
 CUresult cuGetProcAddress_v2(const char* name, void** function, int version, uint64_t flags,
-                             CUdriverProcAddressQueryResult* status) {
+                             CUdriverProcAddressQueryResult* status) try {
   constexpr uint64_t kKnown =
       CU_GET_PROC_ADDRESS_LEGACY_STREAM | CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM;
   if (name == nullptr || function == nullptr || version <= 0 || (flags & ~kKnown) != 0 || flags == kKnown) {
@@ -44,7 +45,9 @@ CUresult cuGetProcAddress_v2(const char* name, void** function, int version, uin
   }
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuGetProcAddress(const char* name, void** function, int version, uint64_t flags) {
+CUresult cuGetProcAddress(const char* name, void** function, int version, uint64_t flags) try {
   return cuGetProcAddress_v2(name, function, version, flags, nullptr);
 }
+VGPU_ABI_EDGE

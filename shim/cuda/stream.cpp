@@ -1,5 +1,6 @@
 // Streams. The device executes a channel's records in ring order, so to wait for a stream is to wait for the
 // position behind its last record: no record is sent for it.
+#include "shim/cuda/abi_edge.h"
 #include "shim/cuda/driver.h"
 
 using namespace vgpu::shim;
@@ -301,15 +302,15 @@ CUresult resolve_stream(const Entry& entry, CUstream handle, NullStream meaning,
 
 }  // namespace vgpu::shim
 
-CUresult cuStreamCreate(CUstream* stream, unsigned int flags) {
-  return create(stream, flags, 0);
-}
-CUresult cuStreamCreateWithPriority(CUstream* stream, unsigned int flags, int priority) {
+CUresult cuStreamCreate(CUstream* stream, unsigned int flags) try { return create(stream, flags, 0); }
+VGPU_ABI_EDGE
+CUresult cuStreamCreateWithPriority(CUstream* stream, unsigned int flags, int priority) try {
   return create(stream, flags, priority);
 }
+VGPU_ABI_EDGE
 
 // "Any pending work in the stream is completed first, asynchronously": its records stand before this one.
-CUresult cuStreamDestroy_v2(CUstream handle) {
+CUresult cuStreamDestroy_v2(CUstream handle) try {
   const Entry entry = enter();
   if (!entry) {
     return entry.result;
@@ -331,17 +332,15 @@ CUresult cuStreamDestroy_v2(CUstream handle) {
   driver.streams.destroy(stream->handle);
   return to_result(record.status);
 }
-CUresult cuStreamDestroy(CUstream stream) {
-  return cuStreamDestroy_v2(stream);
-}
+VGPU_ABI_EDGE
+CUresult cuStreamDestroy(CUstream stream) try { return cuStreamDestroy_v2(stream); }
+VGPU_ABI_EDGE
 
 #define VGPU_BOTH(name, parameters, call_legacy, call_per_thread) \
-  CUresult name parameters {                                      \
-    return call_legacy;                                           \
-  }                                                               \
-  CUresult name##_ptsz parameters {                               \
-    return call_per_thread;                                       \
-  }
+  CUresult name parameters try { return call_legacy; }            \
+  VGPU_ABI_EDGE                                                   \
+  CUresult name##_ptsz parameters try { return call_per_thread; } \
+  VGPU_ABI_EDGE
 
 VGPU_BOTH(cuStreamSynchronize, (CUstream s), stream_synchronize(s, kLegacy),
           stream_synchronize(s, kPerThread))

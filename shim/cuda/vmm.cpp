@@ -1,4 +1,5 @@
 // Virtual memory management: address ranges, physical memory, mappings, access.
+#include "shim/cuda/abi_edge.h"
 #include "shim/cuda/driver.h"
 
 using namespace vgpu::shim;
@@ -72,7 +73,7 @@ Status drop_if_unused(Session& session, Physical& physical) {
 }  // namespace
 
 CUresult cuMemGetAllocationGranularity(size_t* granularity, const CUmemAllocationProp* properties,
-                                       CUmemAllocationGranularity_flags option) {
+                                       CUmemAllocationGranularity_flags option) try {
   Session* session = nullptr;
   if (const CUresult result = open_session(session); result != CUDA_SUCCESS) {
     return result;
@@ -87,9 +88,10 @@ CUresult cuMemGetAllocationGranularity(size_t* granularity, const CUmemAllocatio
   *granularity = kGranularity;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
 CUresult cuMemAddressReserve(CUdeviceptr* pointer, size_t bytes, size_t alignment, CUdeviceptr wanted,
-                             unsigned long long flags) {
+                             unsigned long long flags) try {
   Session* session = nullptr;
   if (const CUresult result = open_session(session); result != CUDA_SUCCESS) {
     return result;
@@ -108,8 +110,9 @@ CUresult cuMemAddressReserve(CUdeviceptr* pointer, size_t bytes, size_t alignmen
   }
   return to_result(status);
 }
+VGPU_ABI_EDGE
 
-CUresult cuMemAddressFree(CUdeviceptr pointer, size_t bytes) {
+CUresult cuMemAddressFree(CUdeviceptr pointer, size_t bytes) try {
   Session* session = nullptr;
   if (const CUresult result = open_session(session); result != CUDA_SUCCESS) {
     return result;
@@ -125,9 +128,10 @@ CUresult cuMemAddressFree(CUdeviceptr pointer, size_t bytes) {
   AddressFreeReply reply;
   return to_result(session->call(AddressFreeRequest{.address = pointer, .bytes = bytes}, reply));
 }
+VGPU_ABI_EDGE
 
 CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, size_t bytes,
-                     const CUmemAllocationProp* properties, unsigned long long flags) {
+                     const CUmemAllocationProp* properties, unsigned long long flags) try {
   Session* session = nullptr;
   if (const CUresult result = open_session(session); result != CUDA_SUCCESS) {
     return result;
@@ -154,8 +158,9 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, size_t bytes,
   *handle = physical->handle;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
+CUresult cuMemRelease(CUmemGenericAllocationHandle handle) try {
   Session* session = nullptr;
   if (const CUresult result = open_session(session); result != CUDA_SUCCESS) {
     return result;
@@ -168,9 +173,10 @@ CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
   --physical->references;
   return to_result(drop_if_unused(*session, *physical));
 }
+VGPU_ABI_EDGE
 
 CUresult cuMemMap(CUdeviceptr pointer, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
-                  unsigned long long flags) {
+                  unsigned long long flags) try {
   Session* session = nullptr;
   if (const CUresult result = open_session(session); result != CUDA_SUCCESS) {
     return result;
@@ -198,8 +204,9 @@ CUresult cuMemMap(CUdeviceptr pointer, size_t bytes, size_t offset, CUmemGeneric
   }
   return to_result(status);
 }
+VGPU_ABI_EDGE
 
-CUresult cuMemUnmap(CUdeviceptr pointer, size_t bytes) {
+CUresult cuMemUnmap(CUdeviceptr pointer, size_t bytes) try {
   Session* session = nullptr;
   if (const CUresult result = open_session(session); result != CUDA_SUCCESS) {
     return result;
@@ -233,8 +240,10 @@ CUresult cuMemUnmap(CUdeviceptr pointer, size_t bytes) {
   }
   return to_result(status);
 }
+VGPU_ABI_EDGE
 
-CUresult cuMemSetAccess(CUdeviceptr pointer, size_t bytes, const CUmemAccessDesc* descriptors, size_t count) {
+CUresult cuMemSetAccess(CUdeviceptr pointer, size_t bytes, const CUmemAccessDesc* descriptors,
+                        size_t count) try {
   Session* session = nullptr;
   if (const CUresult result = open_session(session); result != CUDA_SUCCESS) {
     return result;
@@ -269,8 +278,9 @@ CUresult cuMemSetAccess(CUdeviceptr pointer, size_t bytes, const CUmemAccessDesc
   }
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuMemGetAccess(unsigned long long* flags, const CUmemLocation* location, CUdeviceptr pointer) {
+CUresult cuMemGetAccess(unsigned long long* flags, const CUmemLocation* location, CUdeviceptr pointer) try {
   Session* session = nullptr;
   if (const CUresult result = open_session(session); result != CUDA_SUCCESS) {
     return result;
@@ -283,9 +293,10 @@ CUresult cuMemGetAccess(unsigned long long* flags, const CUmemLocation* location
   *flags = static_cast<unsigned long long>(allocation->access);
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
 CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp* properties,
-                                                CUmemGenericAllocationHandle handle) {
+                                                CUmemGenericAllocationHandle handle) try {
   Session* session = nullptr;
   if (const CUresult result = open_session(session); result != CUDA_SUCCESS) {
     return result;
@@ -298,8 +309,9 @@ CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp* properties,
   *properties = physical->properties;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
 
-CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle* handle, void* address) {
+CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle* handle, void* address) try {
   Session* session = nullptr;
   if (const CUresult result = open_session(session); result != CUDA_SUCCESS) {
     return result;
@@ -317,3 +329,4 @@ CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle* handle, void*
   *handle = physical->handle;
   return CUDA_SUCCESS;
 }
+VGPU_ABI_EDGE
