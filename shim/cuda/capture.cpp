@@ -2,8 +2,8 @@
 // were recorded satisfies every dependency, so a graph is a list; which streams took part is kept to give
 // CUDA's errors.
 #include <algorithm>
-#include "shim/cuda/abi_edge.h"
 
+#include "shim/cuda/abi_edge.h"
 #include "shim/cuda/driver.h"
 
 using namespace vgpu::shim;

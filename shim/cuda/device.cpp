@@ -1,8 +1,8 @@
 // Devices: there is one, and what is asked of it was told at attach.
 #include <cstdio>
 #include <cstring>
-#include "shim/cuda/abi_edge.h"
 
+#include "shim/cuda/abi_edge.h"
 #include "shim/cuda/driver.h"
 
 using namespace vgpu::shim;

@@ -1,8 +1,8 @@
 // Graphs: lists of steps in an order that satisfies their dependencies. A launch puts them into the ring as
 // one batch.
 #include <cstdio>
-#include "shim/cuda/abi_edge.h"
 
+#include "shim/cuda/abi_edge.h"
 #include "shim/cuda/copy.h"
 
 using namespace vgpu::shim;

@@ -1,8 +1,8 @@
 // Pinned host memory: in the channel's bulk heap, where the device reaches it, or in ordinary memory when
 // that is full. Registering the program's own memory keeps books; the device cannot map it.
 #include <cstdlib>
-#include "shim/cuda/abi_edge.h"
 
+#include "shim/cuda/abi_edge.h"
 #include "shim/cuda/copy.h"
 
 using namespace vgpu::shim;

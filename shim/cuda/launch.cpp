@@ -1,8 +1,8 @@
 // Launches: one record each, the parameters packed straight into the ring as the device laid them out. No
 // reply.
 #include <cstring>
-#include "shim/cuda/abi_edge.h"
 
+#include "shim/cuda/abi_edge.h"
 #include "shim/cuda/module.h"
 
 using namespace vgpu::shim;

@@ -1,7 +1,7 @@
 // Occupancy, from the device's limits and what the function needs.
 #include <algorithm>
-#include "shim/cuda/abi_edge.h"
 
+#include "shim/cuda/abi_edge.h"
 #include "shim/cuda/module.h"
 
 namespace vgpu::shim {

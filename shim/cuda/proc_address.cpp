@@ -2,8 +2,8 @@
 // ABI.
 #include <algorithm>
 #include <cstring>
-#include "shim/cuda/abi_edge.h"
 
+#include "shim/cuda/abi_edge.h"
 #include "shim/cuda/driver.h"
 #include "shim/cuda/proc_table.h"
 
