@@ -95,7 +95,7 @@ Result<void> SoftwareContext::launch(uint32_t stream, const protocol::LaunchRequ
   plan.stop = &stop_;
   plan.nanoseconds_per_block = &(*code)->nanoseconds_per_block;
 
-  std::memcpy(parameters_.data(), parameters.data(), parameters.size());
+  if (!parameters.empty()) std::memcpy(parameters_.data(), parameters.data(), parameters.size());
   BlockState& state = plan.prototype;
   state.params = parameters_.data();
   state.globals = kernel.module().globals();
