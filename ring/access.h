@@ -17,25 +17,26 @@ namespace vgpu::ring {
 template <typename T>
 concept ControlWord = std::same_as<T, uint32_t> || std::same_as<T, uint64_t> || std::same_as<T, int32_t>;
 
+// The compiler's builtins, not std::atomic_ref: without optimisation libstdc++ passes the order as a
+// variable, and gcc then stores with xchg, which is locked.
 template <ControlWord T>
 inline T load_relaxed(const T& word) noexcept {
-  // atomic_ref of a const object is C++26; the cast removes a const that a load does not need.
-  return std::atomic_ref<T>(const_cast<T&>(word)).load(std::memory_order_relaxed);
+  return __atomic_load_n(&word, __ATOMIC_RELAXED);
 }
 
 template <ControlWord T>
 inline T load_acquire(const T& word) noexcept {
-  return std::atomic_ref<T>(const_cast<T&>(word)).load(std::memory_order_acquire);
+  return __atomic_load_n(&word, __ATOMIC_ACQUIRE);
 }
 
 template <ControlWord T>
 inline void store_relaxed(T& word, T value) noexcept {
-  std::atomic_ref<T>(word).store(value, std::memory_order_relaxed);
+  __atomic_store_n(&word, value, __ATOMIC_RELAXED);
 }
 
 template <ControlWord T>
 inline void store_release(T& word, T value) noexcept {
-  std::atomic_ref<T>(word).store(value, std::memory_order_release);
+  __atomic_store_n(&word, value, __ATOMIC_RELEASE);
 }
 
 // Orders earlier stores before later ones also where the mapping is write-combining or the stores were
@@ -46,6 +47,11 @@ inline void store_fence() noexcept {
 #else
   std::atomic_thread_fence(std::memory_order_release);
 #endif
+}
+
+// Orders earlier loads before later ones; no instruction on x86.
+inline void acquire_fence() noexcept {
+  __atomic_thread_fence(__ATOMIC_ACQUIRE);
 }
 
 // Orders an earlier store before a later load: the one thing that sleeping and waking needs beyond release

@@ -170,7 +170,7 @@ OwnerInfo read_owner(const ChannelControl& control) noexcept {
   info.generation = load_relaxed(control.owner.generation);
   load_name(control.owner, info.process_name);
   // A new owner may have begun to write while this was copied; it stores nonce 0 before.
-  std::atomic_thread_fence(std::memory_order_acquire);
+  acquire_fence();
   if (load_relaxed(control.owner.nonce) != nonce) {
     return {};
   }

@@ -10,7 +10,7 @@ using vgpu::shim::cudart::t_state;
 namespace {
 
 Image* image_of(void** handle) noexcept {
-  return static_cast<Image*>(static_cast<void*>(handle));
+  return reinterpret_cast<Image*>(handle);
 }
 
 // Start-up code has nowhere to report to: memory that is missing shows as an unknown function at the launch.
@@ -28,7 +28,7 @@ void quietly(Body&& body) noexcept {
 VGPU_CUDART_API void** __cudaRegisterFatBinary(void* wrapper) noexcept {
   Image* image = nullptr;
   quietly([&] { image = Registry::get().add_image(wrapper); });
-  return static_cast<void**>(static_cast<void*>(image));
+  return reinterpret_cast<void**>(image);
 }
 
 // Nothing is left to do when a fat binary's functions have all been named: its image is loaded when first

@@ -11,7 +11,6 @@ using ptx::Instruction;
 using ptx::Opcode;
 using ptx::Operand;
 using ptx::OperandKind;
-using ptx::Type;
 
 bool Warp::enter(Lane& lane, const ptx::Function& function) {
   const ptx::FunctionDecl& decl = machine_.module.functions()[function.index];

@@ -307,7 +307,7 @@ Result<device::FunctionInfo> SoftwareContext::get_function(uint32_t module_handl
   }
   auto loaded = LoadedFunction::find(modules_.at(module_handle), name);
   if (!loaded) return std::unexpected(loaded.error());
-  const auto info = (*loaded)->info();
+  auto info = (*loaded)->info();
   functions_.emplace(handle, std::move(*loaded));
   return info;
 }
