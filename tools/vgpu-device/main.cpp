@@ -1,7 +1,9 @@
 // vgpu-device: the virtual GPU's host side. Options alone here; device/server/ does the work.
 #include <CLI/CLI.hpp>
 #include <bit>
+#include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <string>
 
 #include "protocol/commands.h"
@@ -24,7 +26,7 @@ std::string default_cache_directory() {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   vgpu::tools::DeviceOptions device;
   vgpu::tools::RunOptions run;
   device.cache_directory = default_cache_directory();
@@ -74,4 +76,10 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   if (preload_flag->count() > 0) run.preload = preload ? 1 : 0;
   return command->parsed() ? vgpu::tools::run_command(device, run) : vgpu::tools::serve_device(device);
+} catch (const std::exception& exception) {
+  std::fprintf(stderr, "vgpu-device: %s\n", exception.what());
+  return 1;
+} catch (...) {
+  std::fputs("vgpu-device: an unknown failure\n", stderr);
+  return 1;
 }

@@ -1,10 +1,12 @@
 // vgpu-probe: which vGPUs are there, what are they doing, how fast do they answer.
 #include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
 #include <string>
 
 #include "tools/vgpu-probe/probe.h"
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   CLI::App app("Looks at virtual GPUs from a guest or on the host.");
   app.set_version_flag("--version", VGPU_VERSION);
   app.require_subcommand(1);
@@ -29,4 +31,10 @@ int main(int argc, char** argv) {
   if (list->parsed()) return vgpu::tools::list_devices(json);
   if (show->parsed()) return vgpu::tools::show_device(device, json);
   return vgpu::tools::ping_device(device, count, json);
+} catch (const std::exception& exception) {
+  std::fprintf(stderr, "vgpu-probe: %s\n", exception.what());
+  return 1;
+} catch (...) {
+  std::fputs("vgpu-probe: an unknown failure\n", stderr);
+  return 1;
 }
