@@ -1,6 +1,6 @@
-// A backend that executes nothing and answers plausibly: for measuring the way to the device and for trying
-// the tools without a compiler. Addresses come from a window nobody reads or writes; memory is counted, not
-// held.
+// A backend that executes nothing: memory, copies, modules, streams and events are the software backend's,
+// launches and BLAS calls do nothing and cost nothing. For measuring the way to the device, and for trying
+// the tools without waiting for a compiler.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 
 namespace vgpu::device {
 
-std::unique_ptr<Backend> make_null_backend(uint64_t memory_bytes);
+// One per process at a time, as the software backend.
+Result<std::unique_ptr<Backend>> make_null_backend(uint64_t memory_bytes);
 
 }  // namespace vgpu::device

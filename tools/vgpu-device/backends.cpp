@@ -45,9 +45,10 @@ std::function<void(std::string_view)> printer(bool to_standard_output) {
 
 Result<device::BackendFactory> backend_factory(const DeviceOptions& options, bool print_to_standard_output) {
   if (options.backend == "null") {
-    return device::BackendFactory([bytes = options.memory_bytes]() -> Result<std::unique_ptr<Backend>> {
-      return device::make_null_backend(bytes == 0 ? kNullMemoryBytes : bytes);
-    });
+    return device::BackendFactory(
+        [bytes = options.memory_bytes == 0 ? kNullMemoryBytes : options.memory_bytes] {
+          return device::make_null_backend(bytes);
+        });
   }
   if (options.backend == "software") {
     software::BackendOptions software_options;

@@ -16,16 +16,17 @@
 #include <utility>
 #include <vector>
 
+#include "device/forwarding_context.h"
 #include "device/software/fatbin/fatbin.h"
 #include "device/software/oracle/oracle.h"
 #include "device/software/ptx/ast.h"
 #include "tests/device/software/checked/compare.h"
-#include "tests/device/software/checked/forwarding_context.h"
 #include "tests/device/software/checked/memory_image.h"
 
 namespace vgpu::software::checked {
 namespace {
 
+using device::Result;
 using Clock = std::chrono::steady_clock;
 
 std::string demangle(const std::string& name) {
@@ -53,10 +54,10 @@ struct Shape {
   uint64_t checks = 0;
 };
 
-class CheckedContext final : public ForwardingContext {
+class CheckedContext final : public device::ForwardingContext {
  public:
   CheckedContext(std::unique_ptr<device::Context> inner, const Options& options, uint32_t capability)
-      : ForwardingContext(std::move(inner)), options_(options), capability_(capability) {}
+      : device::ForwardingContext(std::move(inner)), options_(options), capability_(capability) {}
 
   Result<uint64_t> allocate(uint64_t bytes) override;
   Result<void> free(uint64_t address) override;

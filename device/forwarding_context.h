@@ -8,28 +8,25 @@
 
 #include "device/backend.h"
 
-namespace vgpu::software::checked {
+namespace vgpu::device {
 
-using device::Result;
-
-class ForwardingContext : public device::Context {
+class ForwardingContext : public Context {
  public:
-  explicit ForwardingContext(std::unique_ptr<device::Context> inner) : inner_(std::move(inner)) {}
+  explicit ForwardingContext(std::unique_ptr<Context> inner) : inner_(std::move(inner)) {}
 
   Result<uint64_t> allocate(uint64_t bytes) override { return inner_->allocate(bytes); }
   Result<void> free(uint64_t address) override { return inner_->free(address); }
   Result<MemoryInfo> memory_info() override { return inner_->memory_info(); }
   Result<void> copy_to_device(uint64_t destination, uint64_t destination_pitch,
-                              std::span<const std::byte> bulk, uint64_t bulk_pitch,
-                              device::Rows rows) override {
+                              std::span<const std::byte> bulk, uint64_t bulk_pitch, Rows rows) override {
     return inner_->copy_to_device(destination, destination_pitch, bulk, bulk_pitch, rows);
   }
   Result<void> copy_from_device(std::span<std::byte> bulk, uint64_t bulk_pitch, uint64_t source,
-                                uint64_t source_pitch, device::Rows rows) override {
+                                uint64_t source_pitch, Rows rows) override {
     return inner_->copy_from_device(bulk, bulk_pitch, source, source_pitch, rows);
   }
   Result<void> copy_on_device(uint64_t destination, uint64_t destination_pitch, uint64_t source,
-                              uint64_t source_pitch, device::Rows rows) override {
+                              uint64_t source_pitch, Rows rows) override {
     return inner_->copy_on_device(destination, destination_pitch, source, source_pitch, rows);
   }
   Result<void> memset(const protocol::MemsetRequest& request) override { return inner_->memset(request); }
@@ -60,14 +57,13 @@ class ForwardingContext : public device::Context {
     return inner_->load_module(module, std::move(image));
   }
   Result<void> unload_module(uint32_t module) override { return inner_->unload_module(module); }
-  Result<device::FunctionInfo> get_function(uint32_t module, uint32_t function,
-                                            std::string_view name) override {
+  Result<FunctionInfo> get_function(uint32_t module, uint32_t function, std::string_view name) override {
     return inner_->get_function(module, function, name);
   }
   Result<std::string> function_name(uint32_t module, uint32_t index) override {
     return inner_->function_name(module, index);
   }
-  Result<device::GlobalInfo> get_global(uint32_t module, std::string_view name) override {
+  Result<GlobalInfo> get_global(uint32_t module, std::string_view name) override {
     return inner_->get_global(module, name);
   }
   Result<void> set_max_dynamic_shared(uint32_t function, uint32_t bytes) override {
@@ -103,10 +99,10 @@ class ForwardingContext : public device::Context {
   uint64_t memory_in_use() const override { return inner_->memory_in_use(); }
 
  protected:
-  [[nodiscard]] device::Context& inner() { return *inner_; }
+  [[nodiscard]] Context& inner() { return *inner_; }
 
  private:
-  std::unique_ptr<device::Context> inner_;
+  std::unique_ptr<Context> inner_;
 };
 
-}  // namespace vgpu::software::checked
+}  // namespace vgpu::device
