@@ -1,0 +1,1 @@
+"""What scripts/bench does with the benchmarks' result files: goals, comparison, one HTML report."""

@@ -1,0 +1,318 @@
+"""Which results make one figure, and what the report says of them.
+
+A family is all results of one name in a suite. The figures follow from the data: curves where a size or a count
+varies, rows of percentiles where variants do, distributions where there are histograms.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import statistics
+from collections.abc import Sequence
+
+from . import roles, units
+from .measure import cost
+from .model import Result, Suite
+from .plots import Item, Series, cumulative, curves, histograms, percentile_rows
+
+SUITES = {
+    "ring_bench": "The ring, across processes",
+    "transport_bench": "The transport, through the CUDA API",
+    "kernel_bench": "Kernels on the software device",
+    "model_load": "Loading a model",
+}
+
+# (suite, name): title, and what the reader should know of it.
+TEXTS = {
+    ("ring_bench", "round_trip"): (
+        "Round trip between two processes",
+        "A record there and an answer back, on one shared mapping and one pair of cores. Means of 64 successive ones are free "
+        "of the clock's cost, and are what the ratios are taken of; where each is timed by itself the clock is in every "
+        "sample, and the tails show. The bare cache line is the machine's own limit: one word to and fro between the two. "
+        "The index queue is the textbook queue with cached indices, the scheme of rigtorp's SPSCQueue."),
+    ("ring_bench", "stream"): (
+        "One way, nobody waits",
+        "Time per record in a stream, as the receiver sees it. In batches: several records are published at once."),
+    ("ring_bench", "submit"): ("What sending costs the sender", "While the receiver keeps up."),
+    ("ring_bench", "wake_up"): (
+        "Waking a sleeper", "From the call that wakes until the sleeper looks, beside a bare eventfd and a bare futex."),
+    ("transport_bench", "launch_submit"): (
+        "Submitting a kernel launch",
+        "What the calling thread pays for a launch while the device, which executes nothing, keeps up. Each timed: every "
+        "call by itself, with the clock's own 10 to 30 ns in it. In bursts: 16 calls together, per call."),
+    ("transport_bench", "ring_submit"): (
+        "Submitting a record to the ring alone", "What a launch would cost if it were nothing but its record."),
+    ("transport_bench", "launch_sustained"): ("Launches a second, sustained", ""),
+    ("transport_bench", "synchronous_call"): (
+        "Synchronous calls",
+        "There and back through the CUDA API while both sides spin. The bare cache line is one word passed to and fro "
+        "between the same two cores."),
+    ("transport_bench", "event"): ("Events", ""),
+    ("transport_bench", "memory"): ("Allocating and freeing device memory", ""),
+    ("transport_bench", "memset"): ("Setting memory", ""),
+    ("transport_bench", "copy_submit"): ("Submitting a small copy", "It rides inside the record."),
+    ("transport_bench", "copy"): (
+        "Copies",
+        "From the call until the bytes are where they belong, beside memcpy of the same size, taken in turn."),
+    ("transport_bench", "processes"): ("Several client processes at once", "On a device with the options that users get."),
+    ("transport_bench", "threads"): ("Several threads of one client", ""),
+    ("transport_bench", "device_wake_up"): (
+        "Waking a parked device",
+        "From before a launch until it has executed, the device having slept; beside the same with a bare eventfd and "
+        "a bare futex."),
+    ("transport_bench", "client_wake_up"): (
+        "Waking a parked client", "From the end of the work that it waits for until it runs again."),
+    ("transport_bench", "idle_cpu"): ("CPU time of an idle system", "All processes of the device and one client."),
+    ("kernel_bench", "launch"): ("Launches", "From the launch until the kernel has run, on the software device."),
+}
+
+# Names that are told with another's, and how their figures are told from those.
+JOINED = {
+    ("ring_bench", "round_trip_mean"): ("round_trip", "means of 64"),
+    ("ring_bench", "submit_mean"): ("submit", "means of 32"),
+}
+COPY_LIMITS = ((16 << 20, 0.85, "goal, pageable"), (16 << 20, 0.95, "goal, pinned"))
+COUNTS = ("processes", "threads", "clients")
+# In what results of one figure agree.
+FACETS = ("placement", "batch", "timed", "of")
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    title: str
+    drawing: str
+    caption: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    title: str
+    text: str
+    figures: tuple[Figure, ...]
+
+
+def title_of(suite: str) -> str:
+    return SUITES.get(suite, suite.replace("_", " "))
+
+
+def of(suite: Suite) -> list[Family]:
+    by_name: dict[str, dict[str, list[Result]]] = {}
+    for result in suite.results:
+        name, words = JOINED.get((suite.name, result.name), (result.name, ""))
+        by_name.setdefault(name, {}).setdefault(words, []).append(result)
+    known = [name for place, name in TEXTS if place == suite.name and name in by_name]
+    built = []
+    for name in known + [name for name in by_name if name not in known]:
+        title, text = TEXTS.get((suite.name, name), (name.replace("_", " ").capitalize(), ""))
+        parts = sorted(by_name[name].items(), reverse=True)  # what has words of its own first
+        alone = len(parts) == 1
+        figures = [figure for words, results in parts
+                   for figure in _figures(results, "" if alone else f", {words or 'each timed by itself'}")]
+        built.append(Family(title, text, tuple(figures)))
+    return built
+
+
+def _figures(results: list[Result], suffix: str) -> list[Figure]:
+    """A figure's results have one unit, and agree in what would make them hard to compare."""
+    groups: dict[tuple, list[Result]] = {}
+    for result in results:
+        key = (result.unit, result.kind, *(result.parameters.get(name) for name in FACETS))
+        groups.setdefault(key, []).append(result)
+    figures = []
+    for (_, _, *places), group in groups.items():
+        told = [units.parameter(name, place) for name, place in zip(FACETS, places)
+                if place is not None and len({str(one.parameters.get(name)) for one in results}) > 1]
+        figures += _of_group(group, suffix + "".join(f", {one}" for one in told))
+    return figures
+
+
+def _values_of(results: Sequence[Result], name: str) -> list[float]:
+    return sorted({value for one in results if isinstance(value := one.parameters.get(name), (int, float))
+                   and not isinstance(value, bool)})
+
+
+def varying(results: Sequence[Result]) -> list[str]:
+    """The parameters in which results of one variant differ."""
+    names: dict[str, dict[str, set]] = {}
+    for one in results:
+        for name, value in one.parameters.items():
+            names.setdefault(name, {}).setdefault(one.variant, set()).add(str(value))
+    return [name for name, by_variant in names.items() if any(len(values) > 1 for values in by_variant.values())]
+
+
+def label_of(result: Result, shown: Sequence[str]) -> str:
+    parts = [units.parameter(name, result.parameters[name]) for name in shown if name in result.parameters]
+    return ", ".join([roles.name_of(result.variant), *parts])
+
+
+def _role_css(result: Result) -> str:
+    return {roles.OURS: "s1", roles.PEER: "peer", roles.BASELINE: "base"}[roles.of(result)]
+
+
+OUR_COLOURS, PEER_COLOURS, ALL_COLOURS = ("s1", "s6", "s3"), ("s2", "s5", "s4"), ("s1", "s2", "s3", "s4", "s5", "s6")
+
+
+def colours(results: Sequence[Result]) -> list[str]:
+    """Blue and green are ours where there are peers; the baseline is drawn in ink. Beyond the pool, lines are dotted."""
+    mixed = any(roles.of(one) == roles.PEER for one in results)
+    used: dict[str, int] = {}
+    found = []
+    for one in results:
+        role = roles.of(one)
+        if role == roles.BASELINE:
+            found.append("base")
+            continue
+        pool = ALL_COLOURS if not mixed else OUR_COLOURS if role == roles.OURS else PEER_COLOURS
+        index = used.get(role, 0)
+        used[role] = index + 1
+        found.append(pool[index % len(pool)] + (" dash" if index >= len(pool) else ""))
+    return found
+
+
+def _of_group(group: list[Result], suffix: str) -> list[Figure]:
+    if len(group) == 1 and group[0].kind != "latency":
+        return [_single(group[0], suffix)]
+    count = next((name for name in COUNTS if len(_values_of(group, name)) >= 3), None)
+    if count:
+        return _over_count(group, count, suffix)
+    sizes = _values_of(group, "bytes")
+    by_variant = [_values_of([one for one in group if one.variant == variant], "bytes")
+                  for variant in {one.variant for one in group}]
+    if all(len(one) < 3 for one in by_variant):
+        return _rows(group, suffix)
+    figures = _over_sizes(group, suffix)
+    if group[0].kind == "latency":
+        smallest = [one for one in group if one.parameters.get("bytes") == sizes[0]]
+        figures += _rows(smallest, f"{suffix}, {units.size(sizes[0])}")
+    return figures
+
+
+def _single(result: Result, suffix: str) -> Figure:
+    value, rounds = result.median(), result.per_round()
+    spread = f"{len(rounds)} rounds, {units.quantity(min(rounds), result.unit)} to " \
+             f"{units.quantity(max(rounds), result.unit)}" if len(rounds) > 1 else ""
+    label = label_of(result, list(result.parameters))
+    return Figure(f"{label}{suffix}", f'<p class="single">{html.escape(units.quantity(value or 0.0, result.unit))}</p>', spread)
+
+
+def _rows(group: list[Result], suffix: str) -> list[Figure]:
+    group = sorted(group, key=lambda one: (one.median("p50") or 0) * (1 if one.lower_is_better else -1))
+    shown = varying(group)
+    items = [Item(label_of(one, shown), one, _role_css(one)) for one in group]
+
+    def note(result: Result) -> str:
+        baseline = roles.baseline_of(result, group)
+        if baseline is None or baseline.key == result.key:
+            return ""
+        above, below = cost(result), cost(baseline)
+        if len(above) != len(below) or not all(below):
+            return ""
+        ratio = statistics.median(one / other for one, other in zip(above, below))
+        return f"{ratio:.2f} ×" if ratio < 9.95 else f"{ratio:.0f} ×"
+
+    noted = any(note(one) for one in group)
+    spread = any(one.median("p99") != one.median("p50") for one in group)
+    caption = "The mark is p50; the thick line reaches to p99, the thin one to p99.9." if spread else ""
+    noted = next((one for one in group if roles.of(one) == roles.BASELINE), None) if any(map(note, group)) else None
+    figures = [Figure(f"Percentiles{suffix}" if spread else f"Figures{suffix}",
+                      percentile_rows(items, f"percentiles{suffix}", note, f"/ {label_of(noted, ())}" if noted else ""),
+                      caption)]
+    # Means, bursts and batches tell costs; how a single one varies is told where each is timed.
+    single = group[0].kind == "latency" and not group[0].name.endswith("_mean") and \
+        group[0].parameters.get("timed") != "burst" and group[0].parameters.get("batch", 1) == 1
+    told = _told(group) if single else []
+    if told:
+        items = [Item(label_of(one, shown), one, css) for one, css in zip(told, colours(told))]
+        figures.append(Figure(f"How often, up to p99{suffix}", histograms(items, f"histograms{suffix}"),
+                              "Each strip is drawn to its own peak."))
+        figures.append(Figure(f"Cumulative, to the last sample{suffix}", cumulative(items, f"cumulative{suffix}"),
+                              "Each further nine has the same room. Dots: p50, p90, p99, p99.9."))
+    return figures
+
+
+def _told(group: list[Result]) -> list[Result]:
+    """Not more than four of a crowd: the baseline, the best of ours, the best peers."""
+    with_histogram = [one for one in group if one.histogram]
+    if len(with_histogram) <= 4:
+        return with_histogram
+    by_role: dict[str, list[Result]] = {}
+    for one in with_histogram:
+        by_role.setdefault(roles.of(one), []).append(one)
+    chosen = by_role.get(roles.BASELINE, [])[:1] + by_role.get(roles.OURS, [])[:2]
+    return (chosen + by_role.get(roles.PEER, []) + by_role.get(roles.OURS, [])[2:])[:4]
+
+
+def _lines(group: list[Result], by: str) -> list[tuple[str, str, list[Result]]]:
+    """Label, colour and results of each line over a parameter: ours first, then baselines, then peers."""
+    lines: dict[tuple, list[Result]] = {}
+    for one in group:
+        if isinstance(one.parameters.get(by), (int, float)):
+            rest = tuple(sorted((k, str(v)) for k, v in one.parameters.items() if k != by))
+            lines.setdefault((one.variant, rest), []).append(one)
+    shown = [name for name in varying(group) if name != by]
+    order = {roles.OURS: 0, roles.BASELINE: 1, roles.PEER: 2}
+    ordered = sorted(lines.values(), key=lambda line: order[roles.of(line[0])])
+    return [(label_of(line[0], shown), css, sorted(line, key=lambda one: one.parameters[by]))
+            for line, css in zip(ordered, colours([line[0] for line in ordered]))]
+
+
+def _series(group: list[Result], by: str) -> list[Series]:
+    series = []
+    for label, css, line in _lines(group, by):
+        points = []
+        for one in line:
+            values = one.per_round() or [one.median()]
+            points.append((float(one.parameters[by]), one.median(), min(values), max(values)))
+        series.append(Series(label, css, tuple(points)))
+    return series
+
+
+def _over_sizes(group: list[Result], suffix: str) -> list[Figure]:
+    unit, rate = group[0].unit, not group[0].lower_is_better
+    figures = [Figure(f"{'Bandwidth' if unit == 'B/s' else 'Rate' if rate else 'Cost'} against size{suffix}",
+                      curves(_series(group, "bytes"), f"against size{suffix}", x_title="size, log scale",
+                             y_title=f"{'bandwidth' if unit == 'B/s' else 'rate' if rate else 'time'}, log scale", y_unit=unit, sizes=True, log_y=True),
+                      "Medians of the rounds; the band spans the rounds.")]
+    shares = _shares(group)
+    if shares:
+        copies = group[0].name == "copy"
+        figures.append(Figure(f"Share of {roles.name_of(_baseline_name(group))}'s speed{suffix}",
+                              curves(shares, f"share of the baseline's speed{suffix}", x_title="size, log scale",
+                                     y_title="speed / baseline's", y_unit="x", sizes=True, log_y=False,
+                                     limits=COPY_LIMITS if copies else ()),
+                              "The ratio of each round, and its median." +
+                              (" Dashed: the goals for 16 MiB and more." if copies else "")))
+    return figures
+
+
+def _baseline_name(group: Sequence[Result]) -> str:
+    return next(one.variant for one in group if roles.of(one) == roles.BASELINE)
+
+
+def _shares(group: list[Result]) -> list[Series]:
+    """Each line's speed as a share of the baseline's of the same size, round by round."""
+    if group[0].lower_is_better:
+        return []
+    baselines = {one.parameters.get("bytes"): one for one in group if roles.of(one) == roles.BASELINE}
+    series = []
+    for label, css, line in _lines(group, "bytes"):
+        points = []
+        for one in line:
+            base = baselines.get(one.parameters["bytes"])
+            if base is None or roles.of(one) == roles.BASELINE:
+                continue
+            above, below = cost(base), cost(one)
+            if above and len(above) == len(below):
+                ratios = [a / b for a, b in zip(above, below)]
+                points.append((float(one.parameters["bytes"]), statistics.median(ratios), min(ratios), max(ratios)))
+        series.append(Series(label, css, tuple(points)))
+    return [one for one in series if one.points]
+
+
+def _over_count(group: list[Result], count: str, suffix: str) -> list[Figure]:
+    unit = group[0].unit
+    return [Figure(f"Against the number of {count}{suffix}",
+                   curves(_series(group, count), f"against {count}{suffix}", x_title=count, y_title="", y_unit=unit,
+                          sizes=False, log_y=False),
+                   "Medians of the rounds; the band spans the rounds.")]

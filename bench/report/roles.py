@@ -1,0 +1,52 @@
+"""Who a result belongs to: to vgpu, to another way of doing the same (a peer), or to the machine (a baseline)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .model import Result
+
+OURS, PEER, BASELINE = "vgpu", "peer", "baseline"
+
+# What the machine, or the simplest program, does: whatever else is measured beside it stands on it.
+_BASELINES = ("bare", "memcpy", "read_and_memcpy")
+
+
+# What a reader calls them.
+_NAMES = {
+    "bare_cache_line": "bare cache line", "bare_full_line": "bare full line", "bare_lines": "bare lines",
+    "vgpu_no_wakeup": "vgpu without wake-ups", "boost_spsc_queue": "boost spsc_queue",
+    "moodycamel_readerwriterqueue": "readerwriterqueue", "index_queue": "index queue", "dpdk_rte_ring": "DPDK rte_ring",
+    "unix_stream": "UNIX stream socket", "unix_seqpacket": "UNIX packet socket", "tcp_loopback": "TCP loopback",
+    "memcpy_huge_pages": "memcpy, huge pages", "read_and_memcpy": "read + memcpy",
+}
+
+
+def of(result: Result) -> str:
+    variant = result.variant
+    if variant.startswith(_BASELINES) or (result.name.endswith("wake_up") and variant == "eventfd"):
+        return BASELINE
+    if variant == "futex" or (result.suite == "ring_bench" and not variant.startswith("vgpu")):
+        return PEER
+    return OURS
+
+
+def name_of(variant: str) -> str:
+    return _NAMES.get(variant, variant.replace("_", " "))
+
+
+def baseline_of(result: Result, among: Iterable[Result]) -> Result | None:
+    """The baseline measured beside a result: of its suite and name, at its own size and place."""
+    candidates = [one for one in among
+                  if one.suite == result.suite and one.name == result.name and of(one) == BASELINE
+                  and units_agree(one, result)]
+    for wanted in (("bytes", "placement"), ("bytes",), ("placement",)):
+        for one in candidates:
+            if all(result.parameters.get(key) is not None and one.parameters.get(key) == result.parameters[key]
+                   for key in wanted):
+                return one
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def units_agree(one: Result, other: Result) -> bool:
+    return one.unit == other.unit and one.lower_is_better == other.lower_is_better
