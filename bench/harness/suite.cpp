@@ -131,6 +131,9 @@ Percentiles keep(Case& one, const Round& round) {
     one.skipped = round.skipped();
     return {};
   }
+  if (round.sits_out() && !one.rounds.empty()) {
+    return one.rounds.back();
+  }
   const bool latency = one.id.kind == Kind::kLatency;
   const Percentiles figures = latency ? percentiles_of(round.latencies()) : percentiles_of(round.values());
   if (figures.count == 0) {

@@ -28,7 +28,7 @@ using Parameter = std::variant<int64_t, std::string>;
 struct CaseId {
   std::string name;     // what is measured: "round_trip"
   std::string variant;  // which implementation: "vgpu", or the baseline "bare_cache_line"
-  std::vector<std::pair<std::string, Parameter>> parameters;
+  std::vector<std::pair<std::string, Parameter>> parameters = {};
   Kind kind = Kind::kLatency;
   std::string unit = "ns";
   std::string text() const;
@@ -58,6 +58,9 @@ class Round {
 
   // Instead of figures: this machine cannot run the case, for a reason a reader understands.
   void skip(std::string why) { skipped_ = std::move(why); }
+  // Instead of figures: what takes too long to be measured in every round was measured in an earlier one.
+  void sit_out() noexcept { sits_out_ = true; }
+  bool sits_out() const noexcept { return sits_out_; }
   // Instead of figures: something is wrong. The program's exit status will be 1.
   void fail(std::string why) { failed_ = std::move(why); }
   const std::optional<std::string>& skipped() const noexcept { return skipped_; }
@@ -72,6 +75,7 @@ class Round {
   std::vector<std::pair<std::string, double>> notes_;
   std::optional<std::string> skipped_;
   std::optional<std::string> failed_;
+  bool sits_out_ = false;
 };
 
 // The program. main() makes one, adds options of its own, calls parse(), adds cases, and returns run().

@@ -23,6 +23,13 @@ int main(int argc, char** argv) {
       round.record(value);
     }
   });
+  suite.add({"idle", "fixed", {}, Kind::kAmount, "ms"}, [](Round& round) {
+    if (round.number() > 0) {
+      round.sit_out();
+      return;
+    }
+    round.record(7);
+  });
   suite.add({"round_trip", "nowhere", {}},
             [](Round& round) { round.skip("this machine has no such cores"); });
   if (with_failure) {

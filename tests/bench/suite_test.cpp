@@ -62,7 +62,7 @@ TEST_F(SuiteTest, WritesWhereItRanAndFromWhat) {
 TEST_F(SuiteTest, KeepsEveryRoundAndAllOfThemTogether) {
   ASSERT_EQ(run("--rounds 3 --out " + out()), 0) << log();
   const json all = result();
-  ASSERT_EQ(all.at("results").size(), 2U);
+  ASSERT_EQ(all.at("results").size(), 3U);
   const json& latency = all.at("results").at(0);
   EXPECT_EQ(latency.at("name"), "round_trip");
   EXPECT_EQ(latency.at("variant"), "fixed");
@@ -96,6 +96,16 @@ TEST_F(SuiteTest, KeepsEveryRoundAndAllOfThemTogether) {
   EXPECT_EQ(rate.at("count"), 9);
 }
 
+TEST_F(SuiteTest, ACaseMaySitOutLaterRounds) {
+  ASSERT_EQ(run("--rounds 3 --out " + out()), 0) << log();
+  const json all = result();
+  const json& idle = all.at("results").at(2);
+  EXPECT_EQ(idle.at("name"), "idle");
+  EXPECT_EQ(idle.at("rounds").size(), 1U);
+  EXPECT_EQ(idle.at("p50"), 7);
+  EXPECT_EQ(idle.at("count"), 1);
+}
+
 TEST_F(SuiteTest, SaysWhatItSkippedAndWhy) {
   ASSERT_EQ(run("--quick --out " + out()), 0) << log();
   const json all = result();
@@ -110,7 +120,7 @@ TEST_F(SuiteTest, AFailedCaseIsNamedAndTheRestIsWritten) {
   ASSERT_EQ(all.at("failed").size(), 1U);
   EXPECT_EQ(all.at("failed").at(0).at("variant"), "broken");
   EXPECT_EQ(all.at("failed").at(0).at("why"), "the peer is gone");
-  EXPECT_EQ(all.at("results").size(), 2U);
+  EXPECT_EQ(all.at("results").size(), 3U);
 }
 
 TEST_F(SuiteTest, AFilterChoosesCases) {
