@@ -1,0 +1,108 @@
+// The CUDA driver API with errors as exceptions, as the benchmark's cases use it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "shim/cuda/cuda_abi.h"
+
+namespace vgpu::bench {
+
+[[noreturn]] void throw_cuda(CUresult result, const char* call);
+
+// Throws std::runtime_error naming call and error. Costs a comparison, and may stand inside what is timed.
+inline void check(CUresult result, const char* call) {
+  if (result != CUDA_SUCCESS) [[unlikely]] {
+    throw_cuda(result, call);
+  }
+}
+
+// Device memory.
+class DeviceBuffer {
+ public:
+  explicit DeviceBuffer(std::size_t bytes) { check(cuMemAlloc_v2(&address_, bytes), "cuMemAlloc"); }
+  ~DeviceBuffer() { cuMemFree_v2(address_); }
+  DeviceBuffer(const DeviceBuffer&) = delete;
+  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
+  CUdeviceptr address() const noexcept { return address_; }
+
+ private:
+  CUdeviceptr address_ = 0;
+};
+
+// Pinned host memory, written once.
+class PinnedBuffer {
+ public:
+  explicit PinnedBuffer(std::size_t bytes);
+  ~PinnedBuffer() { cuMemFreeHost(data_); }
+  PinnedBuffer(const PinnedBuffer&) = delete;
+  PinnedBuffer& operator=(const PinnedBuffer&) = delete;
+  std::byte* data() const noexcept { return static_cast<std::byte*>(data_); }
+  // Whether it lies in the device's region (`path`), and not in ordinary memory because the region was full.
+  bool in_region(const std::string& path) const;
+
+ private:
+  void* data_ = nullptr;
+};
+
+class Event {
+ public:
+  Event() { check(cuEventCreate(&event_, 0), "cuEventCreate"); }
+  ~Event() { cuEventDestroy_v2(event_); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  CUevent get() const noexcept { return event_; }
+
+ private:
+  CUevent event_ = nullptr;
+};
+
+// A context of the device that VGPU_DEVICE names, current on this thread, and a stream that is not the
+// default one.
+class Cuda {
+ public:
+  Cuda();
+  ~Cuda();
+  Cuda(const Cuda&) = delete;
+  Cuda& operator=(const Cuda&) = delete;
+
+  CUstream stream() const noexcept { return stream_; }
+  // Makes the context current on another thread.
+  void enter_thread() const { check(cuCtxSetCurrent(context_), "cuCtxSetCurrent"); }
+  void synchronize() const { check(cuStreamSynchronize(stream_), "cuStreamSynchronize"); }
+
+ private:
+  CUcontext context_ = nullptr;
+  CUstream stream_ = nullptr;
+};
+
+// Kernels that do nothing, with this many parameters: pointers and 32-bit integers in turn, as a library's
+// kernels have them.
+inline constexpr int kParameterCounts[] = {1, 8, 32};
+std::string empty_kernels_ptx();
+std::string empty_kernel_name(int parameters);
+
+// An empty kernel with its arguments.
+class EmptyKernel {
+ public:
+  explicit EmptyKernel(int parameters);
+  ~EmptyKernel() { cuModuleUnload(module_); }
+  EmptyKernel(const EmptyKernel&) = delete;
+  EmptyKernel& operator=(const EmptyKernel&) = delete;
+
+  void launch(CUstream stream) {
+    check(cuLaunchKernel(function_, 1, 1, 1, 32, 1, 1, 0, stream, arguments_, nullptr), "cuLaunchKernel");
+  }
+  void** arguments() noexcept { return arguments_; }
+
+ private:
+  CUmodule module_ = nullptr;
+  CUfunction function_ = nullptr;
+  uint64_t values_[32] = {};
+  void* arguments_[32] = {};
+};
+
+}  // namespace vgpu::bench
