@@ -50,7 +50,7 @@ def _render(arguments: argparse.Namespace) -> int:
 
 def _goals(arguments: argparse.Namespace) -> int:
     outcomes = goals.evaluate(model.load(arguments.file))
-    print(goals.table(outcomes, shutil.get_terminal_size((110, 24)).columns))
+    print(goals.markdown(outcomes) if arguments.markdown else goals.table(outcomes, shutil.get_terminal_size((110, 24)).columns))
     return 0 if all(one.met for one in outcomes) else 1
 
 
@@ -91,6 +91,7 @@ def main() -> int:
 
     command = commands.add_parser("goals", help="the goals table; status 1 unless all are met")
     command.add_argument("file")
+    command.add_argument("--markdown", action="store_true", help="as a table for a document")
     command.set_defaults(run=_goals)
 
     command = commands.add_parser("compare", help="what got worse or better; status 1 if something got worse")

@@ -186,3 +186,14 @@ def table(outcomes: list[RowOutcome], width: int = 100) -> str:
     for reason in dict.fromkeys(reasons):
         text.append(f"not measured: {reason}")
     return "\n".join([*text, summary(outcomes)])
+
+
+def markdown(outcomes: list[RowOutcome]) -> str:
+    """The same for a document: a row of a table each."""
+    lines = ["| what | goal | measured | |", "|---|---|---|---|"]
+    for one in outcomes:
+        goal = "; ".join(outcome.check.goal for outcome in one.outcomes)
+        measured = "; ".join(f"{outcome.check.what}: {outcome.measured}" if len(one.outcomes) > 1 else outcome.measured
+                             for outcome in one.outcomes)
+        lines.append(f"| {one.row.what} | {goal} | {measured} | {one.verdict} |")
+    return "\n".join(lines)

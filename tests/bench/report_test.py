@@ -113,6 +113,11 @@ class Goals(Folder):
         self.assertIn("10 of 11 goals met", found.stdout)
         self.assertRegex(found.stdout, r"idle system.*10\.0 ms.*not met")
 
+    def test_a_document_gets_a_line_for_every_row(self) -> None:
+        lines = goals.markdown(goals.evaluate(parsed(synthetic.whole_run(noise=0.001)))).splitlines()
+        self.assertEqual(len(lines), 2 + len(goals.GOALS))
+        self.assertEqual({line.count("|") for line in lines}, {5})
+
     def test_a_row_without_results_is_not_measured_and_not_met(self) -> None:
         raw = synthetic.whole_run(noise=0.001)
         raw["suites"] = [one for one in raw["suites"] if one["suite"] != "model_load"]
