@@ -1,0 +1,202 @@
+// The ring itself. `vgpu` does what a session and the device do for every record: after publishing the guest
+// looks whether the device sleeps, the device tells its progress after each batch and looks whether the guest
+// sleeps, and both spin and park as they do in earnest. `vgpu_no_wakeup` leaves those looks out and polls for
+// ever.
+#include <cstring>
+#include <stdexcept>
+
+#include "bench/ring/measure.h"
+#include "ring/consumer.h"
+#include "ring/producer.h"
+#include "ring/region.h"
+#include "ring/reply.h"
+#include "ring/wait.h"
+
+namespace vgpu::bench {
+namespace {
+
+constexpr std::size_t kRegionBytes = 1 << 20;
+constexpr uint64_t kParkNs = 100'000'000;
+
+template <std::size_t Bytes, bool Wakeup>
+class VgpuLink {
+ public:
+  static constexpr const char* kVariant = Wakeup ? "vgpu" : "vgpu_no_wakeup";
+  static constexpr std::size_t kBytes = Bytes;
+  static constexpr bool kThreads = false;
+  static constexpr std::size_t kWords = (Bytes - sizeof(ring::RecordHeader)) / 8;
+
+  VgpuLink() {
+    const auto geometry = ring::RegionGeometry::compute({kRegionBytes, 1, kQueueBytes, 64, 1024});
+    if (!geometry || !ring::format_region(memory_.bytes(), *geometry, {}, {})) {
+      throw std::runtime_error("the region cannot be formatted");
+    }
+    view_ = ring::RegionView(memory_.bytes(), *geometry).channel(0);
+  }
+
+  class Client {
+   public:
+    explicit Client(VgpuLink& link)
+        : view_(link.view_),
+          producer_(view_.ring, &view_.control->consumer.consumed, &view_.control->producer.published),
+          waits_(*view_.control, ring::futex_wait_ops()),
+          slots_(view_.reply_count) {}
+    void send(uint64_t first, uint32_t count) {
+      for (uint64_t number = first; number != first + count; ++number) {
+        write(number, ring::kNoReply);
+      }
+      publish();
+    }
+    void call(uint64_t number) {
+      const uint16_t slot = slots_.try_take();
+      const uint64_t tag = ring::reply_tag(write(number, slot));
+      publish();
+      const uint64_t& word = view_.reply_slot(slot)->tag;
+      if constexpr (Wakeup) {
+        waits_.wait(
+            ring::GuestWait::kReply, word, [tag](uint64_t value) { return value == tag; }, ring::kNoTimeout);
+      } else {
+        while (ring::load_acquire(word) != tag) {
+        }
+      }
+      slots_.give_back(slot);
+    }
+
+   private:
+    // Returns the record's start position.
+    uint64_t write(uint64_t number, uint16_t slot) {
+      std::byte* record = producer_.try_reserve(Bytes);
+      if (record == nullptr) [[unlikely]] {
+        record = await_room();
+      }
+      auto* header = reinterpret_cast<ring::RecordHeader*>(record);
+      header->opcode = 1;
+      header->reply_slot = slot;
+      header->stream = 0;
+      auto* words = reinterpret_cast<uint64_t*>(record + sizeof(ring::RecordHeader));
+      for (std::size_t i = 0; i < kWords; ++i) {
+        words[i] = number;
+      }
+      return producer_.commit();
+    }
+    void publish() {
+      producer_.publish();
+      if constexpr (Wakeup) {
+        waits_.notify_consumer();
+      }
+    }
+    std::byte* await_room() {
+      publish();
+      std::byte* record = nullptr;
+      const auto reserve = [&](uint64_t) { return (record = producer_.try_reserve(Bytes)) != nullptr; };
+      if constexpr (Wakeup) {
+        waits_.wait(ring::GuestWait::kConsumed, view_.control->consumer.consumed, reserve, ring::kNoTimeout);
+      } else {
+        while (!reserve(0)) {
+        }
+      }
+      return record;
+    }
+
+    ring::ChannelView view_;
+    ring::Producer producer_;
+    ring::GuestWaits waits_;
+    ring::ReplySlots slots_;
+  };
+
+  class Server {
+   public:
+    explicit Server(VgpuLink& link)
+        : view_(link.view_),
+          consumer_(view_.ring),
+          waits_(*view_.control, ring::futex_wait_ops()),
+          record_(std::make_unique<Record>()) {}
+
+    template <typename OnMessage>
+    void receive(OnMessage&& on_message) {
+      uint32_t taken = 0;
+      for (; taken < kMostTaken; ++taken) {
+        const auto bytes = consumer_.try_read(record_->bytes);
+        if (!bytes || (*bytes != 0 && *bytes != Bytes)) [[unlikely]] {
+          throw std::runtime_error(bytes ? "a record of another length"
+                                         : ring::read_error_text(bytes.error()));
+        }
+        if (*bytes == 0) {
+          break;
+        }
+        take(*record_);
+        on_message(reinterpret_cast<const uint64_t*>(record_->bytes + sizeof(ring::RecordHeader)), kWords);
+        if (consumer_.position() - given_back_ > consumer_.capacity() / 4) {
+          progress();
+        }
+      }
+      if constexpr (Wakeup) {
+        if (taken != 0) {
+          progress();
+        } else {
+          waits_.wait([&] { return consumer_.ready(); }, kParkNs);
+        }
+      } else if (taken < kMostTaken && given_back_ != consumer_.position()) {
+        progress();
+      }
+    }
+    void answer(uint64_t /*number*/) {
+      ring::RecordHeader header;
+      std::memcpy(&header, record_->bytes, sizeof(header));
+      ring::write_reply(view_, header.reply_slot, consumer_.record_position(), 0, {});
+      if constexpr (Wakeup) {
+        waits_.notify_guest(ring::GuestWait::kReply, view_.reply_slot(header.reply_slot)->tag);
+      }
+    }
+
+   private:
+    static constexpr uint32_t kMostTaken = 256;
+    struct alignas(64) Record {
+      std::byte bytes[ring::kMaxRecordBytes];
+    };
+    void progress() {
+      given_back_ = consumer_.position();
+      if constexpr (Wakeup) {
+        waits_.store_progress(given_back_, given_back_);
+      } else {
+        ring::store_release(view_.control->consumer.consumed, given_back_);
+      }
+    }
+
+    ring::ChannelView view_;
+    ring::Consumer consumer_;
+    ring::ConsumerWaits waits_;
+    std::unique_ptr<Record> record_;
+    uint64_t given_back_ = 0;
+  };
+
+ private:
+  SharedMemory memory_{kRegionBytes};
+  ring::ChannelView view_;
+};
+
+template <std::size_t Bytes>
+void add_streams(Suite& suite, const Where& where) {
+  for (const uint32_t batch : {1U, 8U, 32U}) {
+    add_stream<VgpuLink<Bytes, true>>(suite, where, batch);
+    add_stream<VgpuLink<Bytes, false>>(suite, where, batch);
+  }
+}
+
+}  // namespace
+
+void add_vgpu(Suite& suite, const Where& where) {
+  add_round_trip<VgpuLink<64, true>>(suite, where);
+  add_round_trip<VgpuLink<64, false>>(suite, where);
+  add_round_trip<VgpuLink<256, true>>(suite, where);
+  add_streams<64>(suite, where);
+  add_streams<256>(suite, where);
+  add_streams<1024>(suite, where);
+  add_streams<4096>(suite, where);
+  add_submit<VgpuLink<64, true>>(suite, where);
+  add_submit<VgpuLink<64, false>>(suite, where);
+  add_submit<VgpuLink<256, true>>(suite, where);
+  add_submit<VgpuLink<256, false>>(suite, where);
+}
+
+}  // namespace vgpu::bench
