@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <string_view>
+#include <vector>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -96,6 +97,24 @@ void Clock::measure_overhead() noexcept {
   }
   std::nth_element(ticks.begin(), ticks.begin() + ticks.size() / 2, ticks.end());
   overhead_ns_ = static_cast<double>(to_ps(ticks[ticks.size() / 2])) / 1000;
+
+  // The steps show between intervals of slowly growing length.
+  std::vector<uint64_t> lengths;
+  for (int i = 0; i < 20'000; ++i) {
+    const uint64_t start = begin();
+    for (int j = 0; j < i % 200; ++j) {
+      asm volatile("");
+    }
+    lengths.push_back(end() - start);
+  }
+  std::sort(lengths.begin(), lengths.end());
+  uint64_t step = lengths.back();
+  for (std::size_t i = 1; i < lengths.size(); ++i) {
+    if (lengths[i] != lengths[i - 1]) {
+      step = std::min(step, lengths[i] - lengths[i - 1]);
+    }
+  }
+  step_ns_ = static_cast<double>(to_ps(step)) / 1000;
 }
 
 uint64_t Clock::to_ticks(uint64_t ns) const noexcept {

@@ -58,6 +58,8 @@ class Clock {
   double ticks_per_ns() const noexcept;
   // Median of end() - begin() around nothing.
   double overhead_ns() const noexcept { return overhead_ns_; }
+  // The smallest difference between two readings that is not 0.
+  double step_ns() const noexcept { return step_ns_; }
 
  private:
   Clock();
@@ -68,6 +70,7 @@ class Clock {
   bool tsc_ = false;
   uint64_t ps_per_tick_32_ = uint64_t{1000} << 32;  // 32.32 fixed point
   double overhead_ns_ = 0;
+  double step_ns_ = 0;
 };
 
 // CPU time of the calling process, all its threads, user and system, in nanoseconds.

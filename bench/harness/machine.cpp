@@ -81,7 +81,8 @@ json machine_facts() {
   const Clock& clock = Clock::get();
   facts["clock"] = {{"source", clock.source()},
                     {"ticks_per_ns", clock.ticks_per_ns()},
-                    {"overhead_ns", clock.overhead_ns()}};
+                    {"overhead_ns", clock.overhead_ns()},
+                    {"step_ns", clock.step_ns()}};
   const Placements& pairs = placements();
   for (const Placement placement : kPlacements) {
     facts["placements"][std::string(placement_name(placement))] = pair_or_null(pairs[placement]);

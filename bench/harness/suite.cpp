@@ -11,6 +11,7 @@
 #include <ctime>
 #include <exception>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
@@ -195,6 +196,7 @@ struct Suite::State {
   std::vector<std::function<void(json&)>> options;  // each writes one into the result
   json notes = json::object();
 
+  void group();
   void run_case(Case& one, benchmark::State& state);
   json result() const;
   bool write() const;
@@ -268,6 +270,21 @@ void Suite::add(CaseId id, std::function<void(Round&)> measure) {
   one->id = std::move(id);
   one->measure = std::move(measure);
   state_->cases.push_back(std::move(one));
+}
+
+// Cases that differ in their variant alone come to stand next to each other, groups in the order they began.
+void Suite::State::group() {
+  std::map<std::string, std::size_t> groups;
+  const auto group_of = [&](const Case& one) {
+    CaseId id = one.id;
+    id.variant.clear();
+    return groups.emplace(id.text(), groups.size()).first->second;
+  };
+  for (const auto& one : cases) {
+    group_of(*one);
+  }
+  std::stable_sort(cases.begin(), cases.end(),
+                   [&](const auto& a, const auto& b) { return group_of(*a) < group_of(*b); });
 }
 
 void Suite::State::run_case(Case& one, benchmark::State& state) {
@@ -351,6 +368,7 @@ bool Suite::State::write() const {
 
 int Suite::run() {
   Clock::get();  // calibrated before anything forks
+  state_->group();
   for (const auto& one : state_->cases) {
     benchmark::RegisterBenchmark(
         one->id.text().c_str(),

@@ -50,6 +50,7 @@ TEST(Clock, KnowsWhatReadingItCosts) {
   const Clock& clock = Clock::get();
   EXPECT_GE(clock.overhead_ns(), 0);
   EXPECT_LT(clock.overhead_ns(), 10'000);
+  EXPECT_GT(clock.step_ns(), 0);
   EXPECT_GT(clock.ticks_per_ns(), 0);
 }
 

@@ -30,6 +30,8 @@ int main(int argc, char** argv) {
     }
     round.record(7);
   });
+  suite.add({"round_trip", "other", {{"bytes", 64}, {"placement", "same_cache"}}},
+            [](Round& round) { round.latencies().record(7); });
   suite.add({"round_trip", "nowhere", {}},
             [](Round& round) { round.skip("this machine has no such cores"); });
   if (with_failure) {

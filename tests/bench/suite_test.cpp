@@ -62,7 +62,7 @@ TEST_F(SuiteTest, WritesWhereItRanAndFromWhat) {
 TEST_F(SuiteTest, KeepsEveryRoundAndAllOfThemTogether) {
   ASSERT_EQ(run("--rounds 3 --out " + out()), 0) << log();
   const json all = result();
-  ASSERT_EQ(all.at("results").size(), 3U);
+  ASSERT_EQ(all.at("results").size(), 4U);
   const json& latency = all.at("results").at(0);
   EXPECT_EQ(latency.at("name"), "round_trip");
   EXPECT_EQ(latency.at("variant"), "fixed");
@@ -88,7 +88,7 @@ TEST_F(SuiteTest, KeepsEveryRoundAndAllOfThemTogether) {
   }
   EXPECT_EQ(in_histogram, 300U);
 
-  const json& rate = all.at("results").at(1);
+  const json& rate = all.at("results").at(2);
   EXPECT_EQ(rate.at("kind"), "rate");
   EXPECT_EQ(rate.at("unit"), "B/s");
   EXPECT_EQ(rate.at("p50"), 2e9);
@@ -99,11 +99,18 @@ TEST_F(SuiteTest, KeepsEveryRoundAndAllOfThemTogether) {
 TEST_F(SuiteTest, ACaseMaySitOutLaterRounds) {
   ASSERT_EQ(run("--rounds 3 --out " + out()), 0) << log();
   const json all = result();
-  const json& idle = all.at("results").at(2);
+  const json& idle = all.at("results").at(3);
   EXPECT_EQ(idle.at("name"), "idle");
   EXPECT_EQ(idle.at("rounds").size(), 1U);
   EXPECT_EQ(idle.at("p50"), 7);
   EXPECT_EQ(idle.at("count"), 1);
+}
+
+TEST_F(SuiteTest, RunsTheVariantsOfOneMeasurementNextToEachOther) {
+  ASSERT_EQ(run("--rounds 1 --out " + out()), 0) << log();
+  const json all = result();
+  EXPECT_EQ(all.at("results").at(0).at("variant"), "fixed");
+  EXPECT_EQ(all.at("results").at(1).at("variant"), "other") << "registered after another measurement's";
 }
 
 TEST_F(SuiteTest, SaysWhatItSkippedAndWhy) {
@@ -120,7 +127,7 @@ TEST_F(SuiteTest, AFailedCaseIsNamedAndTheRestIsWritten) {
   ASSERT_EQ(all.at("failed").size(), 1U);
   EXPECT_EQ(all.at("failed").at(0).at("variant"), "broken");
   EXPECT_EQ(all.at("failed").at(0).at("why"), "the peer is gone");
-  EXPECT_EQ(all.at("results").size(), 3U);
+  EXPECT_EQ(all.at("results").size(), 4U);
 }
 
 TEST_F(SuiteTest, AFilterChoosesCases) {
