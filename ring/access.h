@@ -69,6 +69,33 @@ inline void prefetch_to_read(const void* address) noexcept {
   __builtin_prefetch(address);
 }
 
+// A hint to fetch the line at `address` for writing, so that the store to come finds it owned. The
+// instruction is a no-operation on processors that lack it.
+inline void prefetch_to_write(const void* address) noexcept {
+#if defined(__x86_64__)
+  asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(address)));
+#else
+  __builtin_prefetch(address, 1);
+#endif
+}
+
+// Writes the line at `address` back and drops it from every cache. Ordered with nothing; a no-operation
+// unless can_flush_lines().
+inline void flush_line(const void* address) noexcept {
+#if defined(__x86_64__)
+  // clflushopt, spelled as the prefix and clflush that it is encoded as: no compiler flag is needed.
+  asm volatile(".byte 0x66\n\tclflush %0" : : "m"(*static_cast<const char*>(address)) : "memory");
+#else
+  static_cast<void>(address);
+#endif
+}
+bool can_flush_lines() noexcept;
+
+// Keeps the compiler from moving memory accesses across; no instruction.
+inline void compiler_fence() noexcept {
+  asm volatile("" : : : "memory");
+}
+
 inline void cpu_relax() noexcept {
 #if defined(__x86_64__)
   _mm_pause();

@@ -71,6 +71,9 @@ std::expected<ChannelClaim, Error> ChannelClaim::take(const RegionView& region, 
   claim.lock_ = std::move(*lock);
   claim.ops_ = &ops;
   claim.nonce_ = random_nonzero();
+  if ((load_relaxed(header.feature_bits) & kFeatureRemoteFences) != 0 && register_for_remote_fences()) {
+    claim.fences_ = Fences::kSleeper;
+  }
 
   // The lock makes this process the only writer of the guest's blocks.
   ChannelControl& control = *claim.view_.control;
@@ -85,6 +88,7 @@ std::expected<ChannelClaim, Error> ChannelClaim::take(const RegionView& region, 
   ::clock_gettime(CLOCK_REALTIME, &now);
   store_relaxed(owner.claimed_unix_ns,
                 static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec));
+  store_relaxed(owner.fences, static_cast<uint32_t>(claim.fences_));
   store_name(owner, options.process_name);
   ProducerBlock& producer = control.producer;
   for (uint64_t* figure :
@@ -99,7 +103,7 @@ std::expected<ChannelClaim, Error> ChannelClaim::take(const RegionView& region, 
   store_release(owner.nonce, claim.nonce_);  // pairs with read_owner's acquire load
   store_fence();
 
-  GuestWaits waits(control, ops, 0);
+  GuestWaits waits(control, ops, 0, claim.fences_);
   waits.ring_doorbell();
   const uint64_t start = monotonic_ns();
   const auto served = [&](uint64_t nonce) { return nonce == claim.nonce_; };
@@ -127,7 +131,8 @@ ChannelClaim::ChannelClaim(ChannelClaim&& other) noexcept
     : lock_(std::move(other.lock_)),
       view_(std::exchange(other.view_, {})),
       ops_(std::exchange(other.ops_, nullptr)),
-      nonce_(std::exchange(other.nonce_, 0)) {}
+      nonce_(std::exchange(other.nonce_, 0)),
+      fences_(other.fences_) {}
 
 ChannelClaim& ChannelClaim::operator=(ChannelClaim&& other) noexcept {
   if (this != &other) {
@@ -136,6 +141,7 @@ ChannelClaim& ChannelClaim::operator=(ChannelClaim&& other) noexcept {
     view_ = std::exchange(other.view_, {});
     ops_ = std::exchange(other.ops_, nullptr);
     nonce_ = std::exchange(other.nonce_, 0);
+    fences_ = other.fences_;
   }
   return *this;
 }
@@ -168,6 +174,9 @@ OwnerInfo read_owner(const ChannelControl& control) noexcept {
   info.protocol_version = load_relaxed(control.owner.protocol_version);
   info.protocol_hash = load_relaxed(control.owner.protocol_hash);
   info.generation = load_relaxed(control.owner.generation);
+  if (load_relaxed(control.owner.fences) == static_cast<uint32_t>(Fences::kSleeper)) {
+    info.fences = Fences::kSleeper;
+  }
   load_name(control.owner, info.process_name);
   // A new owner may have begun to write while this was copied; it stores nonce 0 before.
   acquire_fence();

@@ -44,6 +44,8 @@ class ChannelClaim {
   bool held() const noexcept { return lock_.held(); }
   uint32_t index() const noexcept { return view_.index; }
   uint64_t nonce() const noexcept { return nonce_; }
+  // How this process and the device wake each other: what GuestWaits is to be made with.
+  Fences fences() const noexcept { return fences_; }
   const ChannelView& view() const noexcept { return view_; }
   // Gives the channel back: what is in the ring and not yet executed may be dropped.
   void release() noexcept;
@@ -55,6 +57,7 @@ class ChannelClaim {
   ChannelView view_;
   const WaitOps* ops_ = nullptr;
   uint64_t nonce_ = 0;
+  Fences fences_ = Fences::kBoth;
 };
 
 // ---- device ----
@@ -67,6 +70,7 @@ struct OwnerInfo {
   uint32_t protocol_version = 0;
   uint64_t protocol_hash = 0;
   uint64_t generation = 0;
+  Fences fences = Fences::kBoth;
   char process_name[32] = {};
 };
 // Copies the owner block; nonce 0 if there is none or it changed while it was copied.

@@ -28,7 +28,16 @@ class Consumer {
   Consumer() = default;
   // `ring` as in Producer; `start` is a multiple of 64.
   explicit Consumer(std::span<const std::byte> ring, uint64_t start = 0) noexcept
-      : ring_(ring.data()), mask_(ring.size() - 1), position_(start), record_position_(start) {}
+      : ring_(ring.data()),
+        mask_(ring.size() - 1),
+        position_(start),
+        record_position_(start),
+        flushed_(start),
+        flushes_(can_flush_lines()) {}
+
+  // Whether the producer streams: many records by now that want no answer. Whoever polls then does it with
+  // gaps (ConsumerWaits::spin).
+  bool streaming() const noexcept { return unanswered_ >= kStreamRecords; }
 
   // Whether something (a record, padding, or rubbish) stands at the current position. One load.
   bool ready() const noexcept { return load_acquire(commit_word(position_)) != 0; }
@@ -65,9 +74,9 @@ class Consumer {
       // A slot is always whole inside the ring and inside `out`, and its copy is a few vector moves.
       std::memcpy(out.data(), slot(position_), kSlotBytes);
       std::memcpy(out.data(), &commit, sizeof(commit));
-      uint16_t opcode = 0;
-      std::memcpy(&opcode, out.data() + offsetof(RecordHeader, opcode), sizeof(opcode));
-      if (opcode == kPaddingOpcode) {
+      RecordHeader header;
+      std::memcpy(&header, out.data(), sizeof(header));
+      if (header.opcode == kPaddingOpcode) {
         if (bytes != to_end) {
           return std::unexpected(ReadError::kBadPadding);
         }
@@ -79,6 +88,13 @@ class Consumer {
       }
       record_position_ = position_;
       position_ += round_up_to_slot(bytes);
+      if (header.reply_slot != kNoReply) {
+        unanswered_ = 0;
+      } else if (++unanswered_ == kStreamRecords) {
+        flushed_ = position_;
+      } else if (flushes_ && streaming()) {
+        flush_behind();
+      }
       return bytes;
     }
   }
@@ -114,6 +130,19 @@ class Consumer {
     return *reinterpret_cast<const uint64_t*>(slot(position));
   }
 
+  // What was read stays in this core's cache, and the producer pays for taking it away when it comes round
+  // again: more than for memory nobody has cached. So in a stream the lines are dropped, some way behind.
+  void flush_behind() noexcept {
+    if (position_ - flushed_ < 2 * kFlushBytes) {
+      return;
+    }
+    for (; flushed_ + kFlushBytes < position_; flushed_ += kSlotBytes) {
+      flush_line(slot(flushed_));
+    }
+  }
+
+  static constexpr uint32_t kStreamRecords = 16;
+  static constexpr uint64_t kFlushBytes = 4096;
   static constexpr uint32_t kRunBeforePrefetch = 16;
   static constexpr uint64_t kPrefetchBytes = 8 * kSlotBytes;
 
@@ -121,7 +150,10 @@ class Consumer {
   uint64_t mask_ = 0;
   uint64_t position_ = 0;
   uint64_t record_position_ = 0;
-  uint32_t run_ = 0;  // records taken since the ring was last empty
+  uint64_t flushed_ = 0;     // lines before it are dropped from the caches
+  uint32_t run_ = 0;         // records taken since the ring was last empty
+  uint32_t unanswered_ = 0;  // records taken since the last that wanted an answer
+  bool flushes_ = false;
 };
 
 }  // namespace vgpu::ring

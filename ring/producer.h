@@ -93,6 +93,10 @@ class Producer {
     if (published_in_region_ != nullptr) {
       store_relaxed(*published_in_region_, position_);
     }
+    // The next publish() clears a commit word one record on before the record can be seen: own its line by
+    // then.
+    prefetch_to_write(slot(position_));
+    prefetch_to_write(slot(position_ + kSlotBytes));
   }
 
   // Where the next record will start (before any padding). Everything before it is committed.

@@ -13,7 +13,7 @@ namespace vgpu::ring {
 static_assert(std::endian::native == std::endian::little, "the region is little-endian");
 
 inline constexpr uint64_t kRegionMagic = 0x3147'5255'5047'5621;  // "!VGPURG1" in memory
-inline constexpr uint32_t kLayoutVersion = 1;
+inline constexpr uint32_t kLayoutVersion = 2;
 
 inline constexpr uint64_t kSlotBytes = 64;              // a record starts at a multiple of this
 inline constexpr uint32_t kMaxRecordBytes = 16 * 1024;  // header included
@@ -50,8 +50,9 @@ enum class ChannelState : uint32_t {
 
 enum FeatureBits : uint64_t {
   kFeatureFutexDoorbell =
-      1u << 0,                   // both sides share one kernel: parked sides sleep on futexes in the region
-  kFeatureOwnerLocks = 1u << 1,  // the device sees the owners' locks, so a dead owner is noticed at once
+      1u << 0,                     // both sides share one kernel: parked sides sleep on futexes in the region
+  kFeatureOwnerLocks = 1u << 1,    // the device sees the owners' locks, so a dead owner is noticed at once
+  kFeatureRemoteFences = 1u << 2,  // the device can do as an owner with Fences::kSleeper asks (ring/fence.h)
 };
 
 // Written by the device. Everything but `status` is constant once `magic` is there.
@@ -182,9 +183,11 @@ struct alignas(kLinePairBytes) OwnerBlock {
   uint64_t generation;  // RegionHeader::generation the owner attached to
   uint64_t claimed_unix_ns;
   char process_name[32];  // NUL-terminated
-  uint8_t reserved[256 - 72];
+  uint32_t fences;        // Fences: who pays for the fence between waking and sleeping
+  uint8_t reserved[256 - 76];
 };
 static_assert(sizeof(OwnerBlock) == 256);
+static_assert(offsetof(OwnerBlock, fences) == 72);
 static_assert(offsetof(OwnerBlock, process_name) == 40);
 
 // The producer's figures, for vgpu-probe. The consumer never reads them.

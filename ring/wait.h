@@ -1,7 +1,7 @@
 // Waiting and waking, both ways: spin for a budget, announce that one sleeps, fence, look once more, sleep.
-// The other side stores, fences, and looks for the announcement. Every sleep is bounded, so a lost wake-up
-// costs a re-check and never a hang. How one sleeps and wakes is a table of operations: futexes on the mapped
-// word where both sides share a kernel, a timed back-off where they do not.
+// The other side stores, fences (ring/fence.h says who pays), and looks for the announcement. Every sleep is
+// bounded, so a lost wake-up costs a re-check and never a hang. How one sleeps and wakes is a table of
+// operations: futexes on the mapped word where both sides share a kernel, a timed back-off where they do not.
 #pragma once
 
 #include <atomic>
@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "ring/access.h"
+#include "ring/fence.h"
 #include "ring/region_layout.h"
 
 namespace vgpu::ring {
@@ -39,18 +40,44 @@ inline const uint32_t* futex_of(const uint64_t& word) noexcept {
 inline constexpr uint64_t kDefaultSpinNs = 20'000;
 inline constexpr uint64_t kNoTimeout = ~uint64_t{0};
 
-// Calls ready() until it holds or `budget_ns` are over; looks at least once.
+// Spends about `ns` without touching memory that the other side uses.
+inline void pause_for(uint64_t ns) noexcept {
+  const uint64_t start = monotonic_ns();
+  do {
+    cpu_relax();
+  } while (monotonic_ns() - start < ns);
+}
+
+// Calls ready() until it holds or `budget_ns` are over; looks at least once. The first looks follow each
+// other closely, since a pause takes longer (50 ns and more) than an answer may; with `gap_ns` every look is
+// preceded by a gap instead.
 template <typename Ready>
-bool spin_until(Ready&& ready, uint64_t budget_ns) {
+bool spin_until(Ready&& ready, uint64_t budget_ns, uint64_t gap_ns = 0) {
+  constexpr int kCloseLooks = 256;
+  constexpr int kPausedLooks = 16;  // between two looks at the clock
   if (ready()) {
     return true;
   }
   if (budget_ns == 0) {
     return false;
   }
+  if (gap_ns == 0) {
+    for (int i = 0; i < kCloseLooks; ++i) {
+      if (ready()) {
+        return true;
+      }
+    }
+  }
   const uint64_t start = monotonic_ns();
   do {
-    for (int i = 0; i < 16; ++i) {
+    if (gap_ns != 0) {
+      pause_for(gap_ns);
+      if (ready()) {
+        return true;
+      }
+      continue;
+    }
+    for (int i = 0; i < kPausedLooks; ++i) {
       cpu_relax();
       if (ready()) {
         return true;
@@ -67,14 +94,16 @@ enum class GuestWait : uint32_t { kReply, kCompleted, kConsumed, kServed };
 // ring_doorbell() only under the lock that guards the producer.
 class GuestWaits {
  public:
-  GuestWaits(ChannelControl& control, const WaitOps& ops, uint64_t spin_ns = kDefaultSpinNs) noexcept
-      : control_(&control), ops_(&ops), spin_ns_(spin_ns) {}
+  GuestWaits(ChannelControl& control, const WaitOps& ops, uint64_t spin_ns = kDefaultSpinNs,
+             Fences fences = Fences::kBoth) noexcept
+      : control_(&control), ops_(&ops), spin_ns_(spin_ns), fences_(fences) {}
   GuestWaits(const GuestWaits&) = delete;
   GuestWaits& operator=(const GuestWaits&) = delete;
 
-  // After Producer::publish: wakes the consumer if it announced that it sleeps. One fence and one load else.
+  // After Producer::publish: wakes the consumer if it announced that it sleeps. One load else, and a fence
+  // unless the sleeper pays for it.
   void notify_consumer() noexcept {
-    full_fence();  // pairs with the one in ConsumerWaits::wait
+    waker_fence(fences_);  // pairs with the one in ConsumerWaits::park
     if (load_relaxed(control_->park.consumer_parked) != 0) {
       ring_doorbell();
     }
@@ -95,7 +124,7 @@ class GuestWaits {
     announce(kind, +1);
     bool done = false;
     for (uint32_t attempt = 0;; ++attempt) {
-      full_fence();  // pairs with the one in ConsumerWaits::notify_guest
+      sleeper_fence(fences_);  // pairs with the one in ConsumerWaits::notify_guest
       const uint64_t value = load_acquire(word);
       done = ready(value);
       const uint64_t waited = monotonic_ns() - start;
@@ -116,6 +145,7 @@ class GuestWaits {
   ChannelControl* control_;
   const WaitOps* ops_;
   uint64_t spin_ns_;
+  Fences fences_;
   std::mutex announce_mutex_;  // several threads, one announcement word each kind
   uint32_t sleepers_[4] = {};
   uint64_t parks_ = 0;
@@ -127,18 +157,23 @@ class ConsumerWaits {
   ConsumerWaits(ChannelControl& control, const WaitOps& ops, uint64_t spin_ns = kDefaultSpinNs) noexcept
       : control_(&control), ops_(&ops), spin_ns_(spin_ns) {}
 
-  // Spins for the budget, then sleeps once, until ready() or the doorbell or `max_sleep_ns` (cut to the
-  // table's recheck_ns). Returns ready(): false after a wake-up that came late, too. ready() is typically
-  // Consumer::ready() || a stop flag.
+  // What the owner of the channel and the device have agreed on; kBoth at first.
+  void set_fences(Fences fences) noexcept { fences_ = fences; }
+
+  // Looks for the spin budget. ready() is typically Consumer::ready() || a stop flag. With `gap_ns` it looks
+  // only that often: a producer that streams is slowed down by each look at the line it is about to write.
   template <typename Ready>
-  bool wait(Ready&& ready, uint64_t max_sleep_ns, uint32_t attempt = 0) {
-    if (spin_until(ready, spin_ns_)) {
-      return true;
-    }
+  bool spin(Ready&& ready, uint64_t gap_ns = 0) const {
+    return spin_until(ready, spin_ns_, gap_ns);
+  }
+  // Sleeps once, until ready() or the doorbell or `max_sleep_ns` (cut to the table's recheck_ns). Returns
+  // ready(): false after a wake-up that came late, too.
+  template <typename Ready>
+  bool park(Ready&& ready, uint64_t max_sleep_ns, uint32_t attempt = 0) {
     // Read before the announcement: a doorbell rung after it makes the sleep return at once.
     const uint32_t seen = load_acquire(control_->doorbell.doorbell);
     store_relaxed(control_->park.consumer_parked, 1U);
-    full_fence();  // pairs with the one in GuestWaits::notify_consumer
+    sleeper_fence(fences_);  // pairs with the one in GuestWaits::notify_consumer
     if (!ready()) {
       store_relaxed(control_->park.parks, ++parks_);
       ops_->sleep(ops_->context, &control_->doorbell.doorbell, seen,
@@ -147,10 +182,15 @@ class ConsumerWaits {
     store_relaxed(control_->park.consumer_parked, 0U);
     return ready();
   }
+  template <typename Ready>
+  bool wait(Ready&& ready, uint64_t max_sleep_ns, uint32_t attempt = 0) {
+    return spin(ready) || park(ready, max_sleep_ns, attempt);
+  }
 
-  // After storing (release) a word that a guest may sleep on. One fence and one load when nobody sleeps.
+  // After storing (release) a word that a guest may sleep on. One load when nobody sleeps, and a fence unless
+  // the sleeper pays for it.
   void notify_guest(GuestWait kind, const uint64_t& word) const noexcept {
-    full_fence();  // pairs with the one in GuestWaits::wait
+    waker_fence(fences_);  // pairs with the one in GuestWaits::wait
     wake_sleepers(kind, word);
   }
   // The same without the fence, for a caller that stored several words and fenced once.
@@ -159,11 +199,11 @@ class ConsumerWaits {
       ops_->wake(ops_->context, futex_of(word));
     }
   }
-  // Stores ConsumerBlock::completed and ::consumed (both only grow) and wakes who waits for them: one fence.
+  // Stores ConsumerBlock::completed and ::consumed (both only grow) and wakes who waits for them.
   void store_progress(uint64_t completed, uint64_t consumed) const noexcept {
     store_release(control_->consumer.completed, completed);
     store_release(control_->consumer.consumed, consumed);
-    full_fence();
+    waker_fence(fences_);
     wake_sleepers(GuestWait::kCompleted, control_->consumer.completed);
     wake_sleepers(GuestWait::kConsumed, control_->consumer.consumed);
   }
@@ -189,6 +229,7 @@ class ConsumerWaits {
   ChannelControl* control_;
   const WaitOps* ops_;
   uint64_t spin_ns_;
+  Fences fences_ = Fences::kBoth;
   uint64_t parks_ = 0;
 };
 

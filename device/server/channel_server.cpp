@@ -8,6 +8,7 @@
 #include <exception>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "protocol/commands.h"
 #include "ring/access.h"
@@ -25,6 +26,9 @@ constexpr uint32_t kBatchRecords = 256;
 constexpr uint64_t kProgressNs = 20'000;
 constexpr uint64_t kCountersNs = 10'000'000;
 constexpr uint64_t kParkNs = 1'000'000'000;
+// Between two looks at a ring whose producer streams; what a synchronising call behind a stream may wait
+// more.
+constexpr uint64_t kStreamGapNs = 500;
 
 std::span<uint64_t> words(ring::CounterBlock& block) {
   return {reinterpret_cast<uint64_t*>(&block), offsetof(ring::CounterBlock, reserved) / sizeof(uint64_t)};
@@ -155,11 +159,15 @@ void ChannelServer::run() noexcept {
       }
       const bool serving = served() && !failed_;
       if (serving && serve_batch()) continue;
-      if (serving) publish_counters();
       const auto wake = [&] {
         return interrupted() || (serving && consumer_.ready()) || (served() && owner_changed());
       };
-      (serving ? waits_ : idle_waits_).wait(wake, kParkNs);
+      if (!serving) {
+        idle_waits_.park(wake, kParkNs);
+      } else if (!waits_.spin(wake, consumer_.streaming() ? kStreamGapNs : 0)) {
+        publish_counters();
+        waits_.park(wake, kParkNs);
+      }
     }
   } catch (const std::exception& exception) {
     log_error("channel {}: its thread ends: {}", view_.index, exception.what());
@@ -215,6 +223,8 @@ void ChannelServer::begin_owner() {
                                    .abandoned = [this] { return interrupted(); }},
                     counters_);
   owner_ = owner;
+  // The owner may only ask for what the device has offered.
+  waits_.set_fences(options_.remote_fences ? owner.fences : ring::Fences::kBoth);
   ring::store_relaxed(view_.control->consumer.deferred_error_position, uint64_t{0});
   ring::store_relaxed(view_.control->consumer.deferred_error, uint64_t{0});
   log_info("channel {}: serves {} (pid {})", view_.index, owner.process_name, owner.pid);
@@ -241,7 +251,6 @@ void ChannelServer::end_owner() noexcept {
 
 bool ChannelServer::serve_batch() {
   uint32_t taken = 0;
-  uint64_t batch_start = 0;
   while (taken < kBatchRecords && !interrupted()) {
     const auto bytes = consumer_.try_read(record_);
     if (!bytes) {
@@ -249,48 +258,49 @@ bool ChannelServer::serve_batch() {
       return true;
     }
     if (*bytes == 0) break;
-    if (taken++ == 0) progress_ns_ = batch_start = ring::monotonic_ns();
+    if (taken++ == 0) progress_ns_ = clock_ns_ = ring::monotonic_ns();
     execute_one(std::span<const std::byte>(record_).first(*bytes), consumer_.record_position());
   }
   if (taken == 0) return false;
   count(counters_.block.batches);
   progress();
-  if (const uint64_t now = ring::monotonic_ns(); now - counters_ns_ > kCountersNs) {
-    counters_ns_ = now;
+  if (clock_ns_ - counters_ns_ > kCountersNs) {
+    counters_ns_ = clock_ns_;
     publish_counters();
   }
   return true;
 }
 
 void ChannelServer::execute_one(std::span<const std::byte> record, uint64_t position) {
-  const uint64_t start = ring::monotonic_ns();
   const auto outcome = executor_->execute(record);
-  const uint64_t end = ring::monotonic_ns();
-  count(counters_.block.busy_ns, end - start);
-  if (outcome.opcode == static_cast<uint16_t>(protocol::Opcode::kLaunch)) {
-    count(counters_.block.kernel_ns, end - start);
-  }
-  bool answered = false;
   if (outcome.status != Status::kSuccess) report(outcome, position);
-  if (outcome.reply_slot != ring::kNoReply) {
-    answered = ring::write_reply(view_, outcome.reply_slot, position, static_cast<int32_t>(outcome.status),
-                                 outcome.reply);
-    if (answered) {
-      count(counters_.block.replies);
-      waits_.notify_guest(ring::GuestWait::kReply, view_.reply_slot(outcome.reply_slot)->tag);
-    } else {
-      Executor::Outcome refused;
-      refused.status = Status::kInvalidValue;
-      refused.opcode = outcome.opcode;
-      refused.reason = fmt::format("reply slot {} of {} named", outcome.reply_slot, view_.reply_count);
-      report(refused, position);
-    }
+  if (outcome.reply_slot != ring::kNoReply) answer(outcome, position);
+  // One look at the clock a record: what stands between two records counts for the second.
+  const uint64_t now = ring::monotonic_ns();
+  const uint64_t spent = now - std::exchange(clock_ns_, now);
+  count(counters_.block.busy_ns, spent);
+  if (outcome.opcode == static_cast<uint16_t>(protocol::Opcode::kLaunch)) {
+    count(counters_.block.kernel_ns, spent);
   }
-  if (end - progress_ns_ > kProgressNs ||
+  if (now - progress_ns_ > kProgressNs ||
       consumer_.position() - progress_position_ > consumer_.capacity() / 4) {
     progress();
-    progress_ns_ = end;
+    progress_ns_ = now;
   }
+}
+
+void ChannelServer::answer(const Executor::Outcome& outcome, uint64_t position) {
+  if (ring::write_reply(view_, outcome.reply_slot, position, static_cast<int32_t>(outcome.status),
+                        outcome.reply)) {
+    count(counters_.block.replies);
+    waits_.notify_guest(ring::GuestWait::kReply, view_.reply_slot(outcome.reply_slot)->tag);
+    return;
+  }
+  Executor::Outcome refused;
+  refused.status = Status::kInvalidValue;
+  refused.opcode = outcome.opcode;
+  refused.reason = fmt::format("reply slot {} of {} named", outcome.reply_slot, view_.reply_count);
+  report(refused, position);
 }
 
 // Everything taken so far has executed: says so.

@@ -25,8 +25,9 @@ namespace vgpu::device {
 
 struct ChannelOptions {
   Quota quota;
-  uint64_t generation = 0;    // of the region, as the device formatted it
-  bool locks_visible = true;  // the owners' locks are this kernel's: a dead owner is seen at once
+  uint64_t generation = 0;     // of the region, as the device formatted it
+  bool locks_visible = true;   // the owners' locks are this kernel's: a dead owner is seen at once
+  bool remote_fences = false;  // the region offers ring::kFeatureRemoteFences
   uint64_t spin_ns = ring::kDefaultSpinNs;
   uint64_t max_image_bytes = uint64_t{1} << 30;
 };
@@ -81,6 +82,7 @@ class ChannelServer {
   void end_owner() noexcept;
   bool serve_batch();
   void execute_one(std::span<const std::byte> record, uint64_t position);
+  void answer(const Executor::Outcome& outcome, uint64_t position);
   void progress();
   void report(const Executor::Outcome& outcome, uint64_t position);
   void fail_channel(ring::ReadError error);
@@ -110,6 +112,7 @@ class ChannelServer {
   alignas(8) std::byte record_[ring::kMaxRecordBytes];
   uint64_t progress_position_ = 0;
   uint64_t progress_ns_ = 0;
+  uint64_t clock_ns_ = 0;  // when the record before this one had executed
   uint64_t deferred_errors_ = 0;
   uint64_t counters_ns_ = 0;
   bool failed_ = false;

@@ -90,8 +90,10 @@ std::expected<std::unique_ptr<DeviceServer>, Error> DeviceServer::create(const p
   }
   auto region_file = bar.open_lock_fd();
   if (!region_file) return std::unexpected(from_ring(region_file.error()));
+  const bool one_kernel = bar.carrier() == pci::Carrier::kFile;
   const uint64_t features =
-      (bar.carrier() == pci::Carrier::kFile ? ring::kFeatureFutexDoorbell : uint64_t{0}) |
+      (one_kernel ? ring::kFeatureFutexDoorbell : uint64_t{0}) |
+      (one_kernel && ring::register_for_remote_fences() ? ring::kFeatureRemoteFences : uint64_t{0}) |
       (options.channel.locks_visible ? ring::kFeatureOwnerLocks : uint64_t{0});
   const auto generation = ring::format_region(bar.bytes(), *geometry, device_info(backend.properties()),
                                               {.protocol_version = protocol::kProtocolVersion,
@@ -100,8 +102,11 @@ std::expected<std::unique_ptr<DeviceServer>, Error> DeviceServer::create(const p
                                                .generation = 0,
                                                .vgpu_version = VGPU_VERSION});
   if (!generation) return std::unexpected(from_ring(generation.error()));
+  ChannelOptions channel = options.channel;
+  channel.generation = *generation;
+  channel.remote_fences = (features & ring::kFeatureRemoteFences) != 0;
   return std::unique_ptr<DeviceServer>(
-      new DeviceServer(bar, backend, std::move(*region_file), *geometry, *generation, options.channel));
+      new DeviceServer(bar, backend, std::move(*region_file), *geometry, *generation, channel));
 }
 
 DeviceServer::DeviceServer(const pci::Bar& bar, Backend& backend, ring::UniqueFd region_file,
@@ -113,7 +118,6 @@ DeviceServer::DeviceServer(const pci::Bar& bar, Backend& backend, ring::UniqueFd
       region_(bar.bytes(), geometry),
       generation_(generation) {
   ChannelOptions channel_options = options;
-  channel_options.generation = generation;
   if (channel_options.quota.memory_bytes == 0) {
     channel_options.quota.memory_bytes = backend.properties().total_memory_bytes;
   }

@@ -64,7 +64,7 @@ Session::Session(const Attachment& attachment, ring::ChannelClaim claim, const S
       view_(claim_.view()),
       control_(view_.control),
       nonce_(claim_.nonce()),
-      waits_(*control_, attachment.bar().wait_ops(), options.spin_ns),
+      waits_(*control_, attachment.bar().wait_ops(), options.spin_ns, claim_.fences()),
       slots_(view_.reply_count),
       bulk_(view_.bulk, view_.bulk_region_offset, &attachment.bar()),
       producer_(view_.ring, &control_->consumer.consumed, &control_->producer.published,

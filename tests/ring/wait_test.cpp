@@ -44,9 +44,10 @@ struct LongSleeps {
 };
 
 // Answers every record with its stream number in slot reply_slot, `count` times; parks when idle.
-void serve(const Channel& channel, const WaitOps& ops, uint64_t count, uint64_t spin_ns) {
+void serve(const Channel& channel, const WaitOps& ops, uint64_t count, uint64_t spin_ns, Fences fences) {
   Consumer consumer(channel.view.ring);
   ConsumerWaits waits(*channel.view.control, ops, spin_ns);
+  waits.set_fences(fences);
   std::vector<uint64_t> buffer(kMaxRecordBytes / 8);
   const auto out = std::as_writable_bytes(std::span(buffer));
   for (uint64_t done = 0; done < count;) {
@@ -108,15 +109,27 @@ void call(const Channel& channel, Producer& producer, GuestWaits& waits, uint16_
   ASSERT_EQ(answer.payload.size(), sizeof(uint32_t));
 }
 
-TEST(Waiting, NoWakeUpIsLostWhenBothSidesSleepAtOnce) {
+// With the fence on both sides, and with the sleeper's remote fence alone.
+class Waiting : public ::testing::TestWithParam<Fences> {
+ protected:
+  void SetUp() override {
+    if (GetParam() == Fences::kSleeper) {
+      ASSERT_TRUE(register_for_remote_fences()) << "this kernel has no expedited membarrier";
+    }
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Fences, Waiting, ::testing::Values(Fences::kBoth, Fences::kSleeper),
+                         [](const auto& test) { return test.param == Fences::kBoth ? "Both" : "Sleeper"; });
+
+TEST_P(Waiting, NoWakeUpIsLostWhenBothSidesSleepAtOnce) {
   // Without any spinning both sides announce, re-check and sleep on nearly every call: the race of the
   // handshake.
   constexpr uint32_t kCalls = 20'000;
   Channel channel;
   const LongSleeps sleeps;
-  std::thread device([&] { serve(channel, sleeps.ops, kCalls, 0); });
+  std::thread device([&] { serve(channel, sleeps.ops, kCalls, 0, GetParam()); });
   Producer producer(channel.view.ring, &channel.view.control->consumer.consumed, nullptr);
-  GuestWaits waits(*channel.view.control, sleeps.ops, 0);
+  GuestWaits waits(*channel.view.control, sleeps.ops, 0, GetParam());
   for (uint32_t number = 0; number < kCalls; ++number) {
     call(channel, producer, waits, static_cast<uint16_t>(number % 64), number);
     if (::testing::Test::HasFatalFailure()) {
@@ -128,18 +141,21 @@ TEST(Waiting, NoWakeUpIsLostWhenBothSidesSleepAtOnce) {
   EXPECT_GT(channel.view.control->park.parks, 0U) << "the consumer never slept: nothing was tested";
 }
 
-TEST(Waiting, NoWakeUpIsLostBetweenProcesses) {
+TEST_P(Waiting, NoWakeUpIsLostBetweenProcesses) {
   constexpr uint32_t kCalls = 5'000;
   Channel channel;
   const LongSleeps sleeps;
   const pid_t device = ::fork();
   ASSERT_GE(device, 0);
   if (device == 0) {
-    serve(channel, sleeps.ops, kCalls, 0);
+    if (GetParam() == Fences::kSleeper && !register_for_remote_fences()) {
+      ::_exit(2);
+    }
+    serve(channel, sleeps.ops, kCalls, 0, GetParam());
     ::_exit(::testing::Test::HasFailure() ? 1 : 0);
   }
   Producer producer(channel.view.ring, &channel.view.control->consumer.consumed, nullptr);
-  GuestWaits waits(*channel.view.control, sleeps.ops, 0);
+  GuestWaits waits(*channel.view.control, sleeps.ops, 0, GetParam());
   for (uint32_t number = 0; number < kCalls && !HasFatalFailure(); ++number) {
     call(channel, producer, waits, 0, number);
   }
@@ -148,14 +164,14 @@ TEST(Waiting, NoWakeUpIsLostBetweenProcesses) {
   EXPECT_EQ(status, 0);
 }
 
-TEST(Waiting, SeveralThreadsOfOneGuestSleepOnTheirOwnReplies) {
+TEST_P(Waiting, SeveralThreadsOfOneGuestSleepOnTheirOwnReplies) {
   constexpr uint32_t kThreads = 4;
   constexpr uint32_t kCalls = 2'000;
   Channel channel;
   const LongSleeps sleeps;
-  std::thread device([&] { serve(channel, sleeps.ops, uint64_t{kThreads} * kCalls, 0); });
+  std::thread device([&] { serve(channel, sleeps.ops, uint64_t{kThreads} * kCalls, 0, GetParam()); });
   Producer producer(channel.view.ring, &channel.view.control->consumer.consumed, nullptr);
-  GuestWaits waits(*channel.view.control, sleeps.ops, 0);
+  GuestWaits waits(*channel.view.control, sleeps.ops, 0, GetParam());
   std::mutex ring_lock;  // as the shim has one
   ReplySlots slots(64);
   std::vector<std::thread> threads;
@@ -186,14 +202,14 @@ TEST(Waiting, SeveralThreadsOfOneGuestSleepOnTheirOwnReplies) {
   EXPECT_EQ(channel.view.control->guest_park.on_reply, 0U) << "an announcement was left behind";
 }
 
-TEST(Waiting, FullRingIsWaitedOutAsleep) {
+TEST_P(Waiting, FullRingIsWaitedOutAsleep) {
   constexpr uint32_t kRecords = 20'000;  // many laps of the ring
   Channel channel;
   const LongSleeps sleeps;
-  std::thread device([&] { serve(channel, sleeps.ops, kRecords, 0); });
+  std::thread device([&] { serve(channel, sleeps.ops, kRecords, 0, GetParam()); });
   const uint64_t& consumed = channel.view.control->consumer.consumed;
   Producer producer(channel.view.ring, &consumed, nullptr);
-  GuestWaits waits(*channel.view.control, sleeps.ops, 0);
+  GuestWaits waits(*channel.view.control, sleeps.ops, 0, GetParam());
   uint64_t full = 0;
   for (uint32_t number = 0; number < kRecords; ++number) {
     std::byte* record = nullptr;
@@ -223,7 +239,7 @@ TEST(Waiting, FullRingIsWaitedOutAsleep) {
   EXPECT_GT(full, 0U) << "the ring was never full: nothing was tested";
 }
 
-TEST(Waiting, GuestWaitEndsAtItsLimit) {
+TEST(Wait, GuestWaitEndsAtItsLimit) {
   Channel channel;
   GuestWaits waits(*channel.view.control, futex_wait_ops(), 1000);
   const uint64_t start = monotonic_ns();
@@ -233,7 +249,7 @@ TEST(Waiting, GuestWaitEndsAtItsLimit) {
   EXPECT_EQ(channel.view.control->guest_park.on_reply, 0U);
 }
 
-TEST(Waiting, ConsumerSleepIsBoundedWithoutADoorbell) {
+TEST(Wait, ConsumerSleepIsBoundedWithoutADoorbell) {
   Channel channel;
   for (const WaitOps* ops : {&futex_wait_ops(), &polling_wait_ops()}) {
     ConsumerWaits waits(*channel.view.control, *ops, 0);
@@ -242,7 +258,7 @@ TEST(Waiting, ConsumerSleepIsBoundedWithoutADoorbell) {
   }
 }
 
-TEST(Waiting, PollingSidesMeetWithoutDoorbells) {
+TEST(Wait, PollingSidesMeetWithoutDoorbells) {
   constexpr uint32_t kCalls = 200;
   Channel channel;
   // The device's sleep is bounded by the table; each bounded sleep that finds nothing is not an error here.
