@@ -12,16 +12,6 @@
 
 namespace vgpu::software::jit {
 
-LaunchShape LaunchShape::of(const std::uint32_t (&ntid)[3], const std::uint32_t (&nctaid)[3]) {
-  LaunchShape shape;
-  shape.indices_fit_31_bits = true;
-  for (int i = 0; i < 3; ++i) {
-    shape.ntid[i] = ntid[i];
-    if (std::uint64_t{ntid[i]} * nctaid[i] > std::uint64_t{1} << 31) shape.indices_fit_31_bits = false;
-  }
-  return shape;
-}
-
 namespace {
 
 constexpr std::uint32_t kMaxThreads = 1024;

@@ -36,7 +36,15 @@ struct LaunchShape {
   // them is known not to wrap. False is always right, and slower.
   bool indices_fit_31_bits = false;
 
-  [[nodiscard]] static LaunchShape of(const std::uint32_t (&ntid)[3], const std::uint32_t (&nctaid)[3]);
+  [[nodiscard]] static LaunchShape of(const std::uint32_t (&ntid)[3], const std::uint32_t (&nctaid)[3]) {
+    LaunchShape shape;
+    shape.indices_fit_31_bits = true;
+    for (int i = 0; i < 3; ++i) {
+      shape.ntid[i] = ntid[i];
+      if (std::uint64_t{ntid[i]} * nctaid[i] > std::uint64_t{1} << 31) shape.indices_fit_31_bits = false;
+    }
+    return shape;
+  }
   friend bool operator==(const LaunchShape&, const LaunchShape&) = default;
 };
 
