@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from . import roles, units
 from .measure import cost
 from .model import Result, Suite
-from .plots import Item, Series, cumulative, curves, histograms, percentile_rows
+from .plots import CROWD, Item, Series, cumulative, curves, histograms, percentile_rows
 
 SUITES = {
     "ring_bench": "The ring, across processes",
@@ -160,10 +160,8 @@ def colours(results: Sequence[Result]) -> list[str]:
     found = []
     for one in results:
         role = roles.of(one)
-        if role == roles.BASELINE:
-            found.append("base")
-            continue
-        pool = ALL_COLOURS if not mixed else OUR_COLOURS if role == roles.OURS else PEER_COLOURS
+        pool = ("base",) if role == roles.BASELINE else ALL_COLOURS if not mixed else \
+            OUR_COLOURS if role == roles.OURS else PEER_COLOURS
         index = used.get(role, 0)
         used[role] = index + 1
         found.append(pool[index % len(pool)] + (" dash" if index >= len(pool) else ""))
@@ -214,9 +212,10 @@ def _rows(group: list[Result], suffix: str) -> list[Figure]:
     noted = any(note(one) for one in group)
     spread = any(one.median("p99") != one.median("p50") for one in group)
     caption = "The mark is p50; the thick line reaches to p99, the thin one to p99.9." if spread else ""
-    noted = next((one for one in group if roles.of(one) == roles.BASELINE), None) if any(map(note, group)) else None
+    noted = {roles.name_of(roles.baseline_of(one, group).variant) for one in group if note(one)}
+    against = f"/ {noted.pop()}" if len(noted) == 1 else "/ baseline" if noted else ""
     figures = [Figure(f"Percentiles{suffix}" if spread else f"Figures{suffix}",
-                      percentile_rows(items, f"percentiles{suffix}", note, f"/ {label_of(noted, ())}" if noted else ""),
+                      percentile_rows(items, f"percentiles{suffix}", note, against),
                       caption)]
     # Means, bursts and batches tell costs; how a single one varies is told where each is timed.
     single = group[0].kind == "latency" and not group[0].name.endswith("_mean") and \
@@ -239,7 +238,7 @@ def _told(group: list[Result]) -> list[Result]:
     by_role: dict[str, list[Result]] = {}
     for one in with_histogram:
         by_role.setdefault(roles.of(one), []).append(one)
-    chosen = by_role.get(roles.BASELINE, [])[:1] + by_role.get(roles.OURS, [])[:2]
+    chosen = sorted(by_role.get(roles.BASELINE, []), key=roles.plainness)[:1] + by_role.get(roles.OURS, [])[:2]
     return (chosen + by_role.get(roles.PEER, []) + by_role.get(roles.OURS, [])[2:])[:4]
 
 
@@ -270,10 +269,12 @@ def _series(group: list[Result], by: str) -> list[Series]:
 
 def _over_sizes(group: list[Result], suffix: str) -> list[Figure]:
     unit, rate = group[0].unit, not group[0].lower_is_better
+    series = _series(group, "bytes")
     figures = [Figure(f"{'Bandwidth' if unit == 'B/s' else 'Rate' if rate else 'Cost'} against size{suffix}",
-                      curves(_series(group, "bytes"), f"against size{suffix}", x_title="size, log scale",
-                             y_title=f"{'bandwidth' if unit == 'B/s' else 'rate' if rate else 'time'}, log scale", y_unit=unit, sizes=True, log_y=True),
-                      "Medians of the rounds; the band spans the rounds.")]
+                      curves(series, f"against size{suffix}", x_title="size, log scale",
+                             y_title=f"{'bandwidth' if unit == 'B/s' else 'rate' if rate else 'time'}, log scale", y_unit=unit,
+                             sizes=True, log_y=True),
+                      "Medians of the rounds" + ("; the band spans the rounds." if len(series) <= CROWD else "."))]
     shares = _shares(group)
     if shares:
         copies = group[0].name == "copy"
@@ -287,19 +288,18 @@ def _over_sizes(group: list[Result], suffix: str) -> list[Figure]:
 
 
 def _baseline_name(group: Sequence[Result]) -> str:
-    return next(one.variant for one in group if roles.of(one) == roles.BASELINE)
+    return min((one for one in group if roles.of(one) == roles.BASELINE), key=roles.plainness).variant
 
 
 def _shares(group: list[Result]) -> list[Series]:
     """Each line's speed as a share of the baseline's of the same size, round by round."""
     if group[0].lower_is_better:
         return []
-    baselines = {one.parameters.get("bytes"): one for one in group if roles.of(one) == roles.BASELINE}
     series = []
     for label, css, line in _lines(group, "bytes"):
         points = []
         for one in line:
-            base = baselines.get(one.parameters["bytes"])
+            base = roles.baseline_of(one, group)
             if base is None or roles.of(one) == roles.BASELINE:
                 continue
             above, below = cost(base), cost(one)

@@ -76,7 +76,7 @@ def _where(results: Results) -> str:
         return ""
     cores = machine.get("cores")
     return f"{machine.get('cpu', 'unknown CPU')}, {cores} core{'' if cores == 1 else 's'}, " \
-           f"Linux {machine.get('kernel', 'unknown')}."
+           f"{machine.get('kernel', 'unknown kernel')}."
 
 
 def _dirty(results: Results) -> str:
@@ -150,8 +150,10 @@ def _suite(suite: Suite) -> str:
         if figures:
             text = f'<p class="soft">{escape(family.text)}</p>' if family.text else ""
             blocks.append(f'<h3>{escape(family.title)}</h3>{text}<div class="figures">{figures}</div>')
-    skipped = "".join(f"<li>{escape(_case(case))}: {escape(case.get('why'))}</li>"
-                      for case in suite.about.get("skipped") or [])
+    reasons: dict[str, list[str]] = {}
+    for case in suite.about.get("skipped") or []:
+        reasons.setdefault(str(case.get("why")), []).append(_case(case))
+    skipped = "".join(f"<li>{escape('; '.join(cases))}: {escape(why)}</li>" for why, cases in reasons.items())
     if skipped:
         blocks.append(f'<h3>Not measured on this machine</h3><ul class="soft">{skipped}</ul>')
     return f'<section id="{escape(suite.name)}"><h2>{escape(families.title_of(suite.name))}</h2>' \

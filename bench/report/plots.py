@@ -112,7 +112,7 @@ def histograms(items: Sequence[Item], label: str) -> str:
     low = min(_share_value(item.result.histogram, 0.0005) for item in items)
     high = max(_share_value(item.result.histogram, 0.99) for item in items)
     low, high = low / 1.03, max(high * 1.05, low * 1.2)
-    strip, top = 54.0, 2.0
+    strip, top = 60.0, 2.0
     bottom = top + strip * len(items)
     canvas = Canvas(bottom + 34, label)
     scale = Log(low, high, 4, canvas.width - 4)
@@ -122,14 +122,14 @@ def histograms(items: Sequence[Item], label: str) -> str:
         base = top + strip * (index + 1)
         amounts = _density(item.result.histogram, low, high, bins)
         peak = max(amounts) or 1.0
-        points = [(4 + (place + 0.5) / bins * (canvas.width - 8), base - amount / peak * (strip - 16))
+        points = [(4 + (place + 0.5) / bins * (canvas.width - 8), base - amount / peak * (strip - 24))
                   for place, amount in enumerate(amounts)]
         canvas.path([(points[0][0], base), *points, (points[-1][0], base)], f"area {item.css}", tip=_tip(item))
         canvas.path(points, f"curve solid {item.css}")
         canvas.line(4, base, canvas.width - 4, base, "baseline")
         # The name stands where the strip is empty.
         left = scale(_in_ns(item.result, "p50") or low) > canvas.width / 2
-        canvas.text(4 if left else canvas.width - 4, base - strip + 22, item.label, f"row {item.css}",
+        canvas.text(4 if left else canvas.width - 4, base - strip + 16, item.label, f"row {item.css}",
                     "start" if left else "end")
     return canvas.render()
 
@@ -202,13 +202,17 @@ class Series:
     points: tuple  # (x, y, low, high) with the rounds' extremes
 
 
+# Of more lines than these the bands of the rounds would hide each other, and are left out.
+CROWD = 6
+
+
 def curves(series: Sequence[Series], label: str, *, x_title: str, y_title: str, y_unit: str, sizes: bool,
            log_y: bool, limits: Sequence[tuple[float, float, str]] = ()) -> str:
     """Lines over a size (log axis) or a count, named at their right ends; limits are (from x, y, name)."""
     series = [one for one in series if one.points]
     if not series:
         return ""
-    left, top, bottom = 62.0, 26.0, 290.0
+    top, bottom = 26.0, 290.0
     names = [one.label for one in series] + [name for *_, name in limits]
     room = min(210.0, max(text_width(name) for name in names) + 18)
     canvas = Canvas(bottom + 36, label)
@@ -216,21 +220,23 @@ def curves(series: Sequence[Series], label: str, *, x_title: str, y_title: str, 
     xs = sorted({point[0] for one in series for point in one.points})
     ys = [value for one in series for point in one.points for value in point[1:] if value > 0 or not log_y]
     ys += [limit[1] for limit in limits]
+    if log_y:
+        y: Log | Linear = Log(min(ys) / 1.3, max(ys) * 1.3, bottom, top)
+    else:
+        y = Linear(0.0, max(ys) * 1.08, bottom, top)
+    ticks = y.ticks(6)
+    left = max(text_width(units.brief(units.quantity(tick, y_unit))) for tick in ticks) + 4
+    y_axis(canvas, y, left, right, ticks, lambda value: units.quantity(value, y_unit), y_title)
     if sizes:
         x = Log(xs[0] / 1.2, xs[-1] * 1.2, left, right)
         x_axis(canvas, x, top, bottom, x.size_ticks(6), units.size, x_title)
     else:
         x = Linear(xs[0] - 0.3, xs[-1] + 0.3, left, right)
         x_axis(canvas, x, top, bottom, xs, lambda value: f"{value:g}", x_title)
-    if log_y:
-        y: Log | Linear = Log(min(ys) / 1.3, max(ys) * 1.3, bottom, top)
-    else:
-        y = Linear(0.0, max(ys) * 1.08, bottom, top)
-    y_axis(canvas, y, left, right, y.ticks(6), lambda value: units.quantity(value, y_unit), y_title)
     for start, limit, _ in limits:
         canvas.line(x(max(start, xs[0])), y(limit), right, y(limit), "limit")
     for one in series:
-        if any(point[3] > point[2] for point in one.points):
+        if len(series) <= CROWD and any(point[3] > point[2] for point in one.points):
             canvas.path([(x(point[0]), y(point[3])) for point in one.points] +
                         [(x(point[0]), y(point[2])) for point in reversed(one.points)], f"band {one.css}", close=True)
         canvas.path([(x(point[0]), y(point[1])) for point in one.points], f"curve {one.css}")

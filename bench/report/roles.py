@@ -35,11 +35,17 @@ def name_of(variant: str) -> str:
     return _NAMES.get(variant, variant.replace("_", " "))
 
 
+def plainness(result: Result) -> bool:
+    """A sorting key: of several baselines the plainest is what everything is compared with."""
+    return result.variant not in ("bare_cache_line", "memcpy")
+
+
 def baseline_of(result: Result, among: Iterable[Result]) -> Result | None:
     """The baseline measured beside a result: of its suite and name, at its own size and place."""
     candidates = [one for one in among
                   if one.suite == result.suite and one.name == result.name and of(one) == BASELINE
                   and units_agree(one, result)]
+    candidates.sort(key=plainness)
     for wanted in (("bytes", "placement"), ("bytes",), ("placement",)):
         for one in candidates:
             if all(result.parameters.get(key) is not None and one.parameters.get(key) == result.parameters[key]

@@ -91,7 +91,7 @@ def parameter(name: str, value: object) -> str:
     if name == "batch":
         return "one by one" if value == 1 else f"batches of {value}"
     if name == "of":
-        return str(value)
+        return {"sum": "all together", "slowest": "the slowest"}.get(str(value), str(value))
     if name == "seconds":
         return f"{value} s"
     if name == "timed":

@@ -57,7 +57,7 @@ class Maker:
 def suite(name: str, results: list[dict], **about: object) -> dict:
     return {"format": 1, "suite": name, "started": "2026-11-22T06:00:00Z", "commit": "0123456789abcdef0123", "dirty": False,
             "compiler": "GNU 12.2.0", "build_type": "Release",
-            "machine": {"cpu": "Made-up CPU", "cores": 2, "kernel": "6.1.0", "memory_bytes": 8 << 30, "caches": ["L3 32 MiB"],
+            "machine": {"cpu": "Made-up CPU", "cores": 2, "kernel": "Linux 6.1.0", "memory_bytes": 8 << 30, "caches": ["L3 32 MiB"],
                         "numa_nodes": 1, "placements": {"same_core": None, "same_cache": [0, 1], "far": None}},
             "options": {"rounds": 5, "quick": True}, "results": results, **about}
 
@@ -66,7 +66,7 @@ def ring_bench(make: Maker) -> dict:
     place = {"placement": "same_cache"}
     peers = {"boost_spsc_queue": 101.0, "moodycamel_readerwriterqueue": 109.0, "index_queue": 96.0, "dpdk_rte_ring": 118.0,
              "unix_stream": 9400.0, "unix_seqpacket": 9300.0, "tcp_loopback": 17800.0, "pipe": 7900.0, "eventfd": 7200.0}
-    results = []
+    results = [make.latency("round_trip_mean", "bare_full_line", 79.0, bytes=64, **place)]
     for name, clock in (("round_trip", 18.0), ("round_trip_mean", 0.0)):
         results += [make.latency(name, "bare_cache_line", 74.0 + clock, bytes=64, **place),
                     make.latency(name, "vgpu", 76.0 + clock, bytes=64, **place),
