@@ -137,7 +137,8 @@ TEST_F(SupervisorTest, AWorkerThatCannotStartEndsTheDeviceWithItsReason) {
   EXPECT_FALSE(std::filesystem::exists(path_.text()));
 }
 
-// What the kernel says of the worker: a filter, no new privileges, nothing open but the region.
+// What the kernel says of the worker: a filter, no new privileges, nothing open but the region and the memory
+// it made for the device.
 TEST_F(SupervisorTest, TheWorkerIsLockedIn) {
   start("sandbox");
   auto guest = Guest::attach(path_.text());
@@ -153,7 +154,8 @@ TEST_F(SupervisorTest, TheWorkerIsLockedIn) {
     std::error_code gone;
     for (const auto& entry : std::filesystem::directory_iterator(process + "/fd")) {
       const auto target = std::filesystem::read_symlink(entry.path(), gone);
-      if (std::stoi(entry.path().filename()) > 2 && !gone && target != path_.text()) return false;
+      if (std::stoi(entry.path().filename()) <= 2 || gone || target == path_.text()) continue;
+      if (!target.string().starts_with("/memfd:")) return false;
     }
     return true;
   }));
