@@ -19,6 +19,7 @@ namespace {
 constexpr uint64_t kSecond = 1'000'000'000;
 // Longer than any stall: a sleep that lasts so long is a lost wake-up.
 constexpr uint64_t kLongestSleep = 30 * kSecond;
+constexpr uint64_t kStreamGapNs = 500;  // as the device has it
 constexpr uint16_t kLastOpcode = 0x7fff;
 constexpr uint64_t kWordStep = 0x9e37'79b9'7f4a'7c15;
 
@@ -106,7 +107,7 @@ class Guest {
         ops_(long_sleeps()),
         producer_(channel.ring, &channel.control->consumer.consumed, &channel.control->producer.published,
                   false, options.start),
-        waits_(*channel.control, ops_, options.spin_ns),
+        waits_(*channel.control, ops_, options.spin_ns, options.fences),
         slots_(kReplyCount),
         end_ns_(options.seconds == 0 ? kNoTimeout : monotonic_ns() + options.seconds * kSecond) {}
 
@@ -295,6 +296,7 @@ std::string run_device(const ChannelView& channel, const Options& options, Figur
   const WaitOps ops = long_sleeps();
   Consumer consumer(channel.ring, options.start);
   ConsumerWaits waits(*channel.control, ops, options.spin_ns);
+  waits.set_fences(options.fences);
   std::vector<uint64_t> buffer(kMaxRecordBytes / 8);
   const auto out = std::as_writable_bytes(std::span(buffer));
   std::vector<std::byte> reply(kReplyBytes - kReplyHeaderBytes);
@@ -312,7 +314,8 @@ std::string run_device(const ChannelView& channel, const Options& options, Figur
       }
       // A return without a record may be a wake-up that came late; only a sleep to its end is a lost one.
       const uint64_t start = monotonic_ns();
-      if (!waits.wait([&] { return consumer.ready(); }, kLongestSleep) &&
+      const auto ready = [&] { return consumer.ready(); };
+      if (!waits.spin(ready, consumer.streaming() ? kStreamGapNs : 0) && !waits.park(ready, kLongestSleep) &&
           monotonic_ns() - start > kLongestSleep - kSecond) {
         return "the device slept to the end: a wake-up was lost, or the guest stopped";
       }

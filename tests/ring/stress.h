@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 
+#include "ring/fence.h"
 #include "ring/region.h"
 
 namespace vgpu::ring::stress {
@@ -19,7 +20,8 @@ struct Options {
   uint64_t seed = 1;
   uint64_t start = 0;  // position of the first record, a multiple of 64
   uint32_t guest_threads = 3;
-  uint64_t spin_ns = 2'000;  // before a side goes to sleep
+  uint64_t spin_ns = 2'000;          // before a side goes to sleep
+  Fences fences = Fences::kSleeper;  // needs register_for_remote_fences() on both sides
 };
 
 inline constexpr std::size_t kRingBytes = 64 * 1024;

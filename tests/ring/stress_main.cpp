@@ -33,6 +33,10 @@ void say(const char* side, const std::string& problem) {
 }
 
 int run(const Options& options, bool threads) {
+  if (options.fences == Fences::kSleeper && !register_for_remote_fences()) {
+    std::fputs("ring_stress: this kernel has no expedited membarrier: --both-fence\n", stderr);
+    return 2;
+  }
   const UniqueFd file(::memfd_create("ring_stress", MFD_CLOEXEC));
   if (!file || ::ftruncate(file.get(), kChannelBytes) != 0) {
     std::perror("ring_stress: memfd_create");
@@ -61,6 +65,9 @@ int run(const Options& options, bool threads) {
     if (device == 0) {
       // A mapping of its own, at an address of its own.
       Figures received;
+      if (options.fences == Fences::kSleeper && !register_for_remote_fences()) {
+        ::_exit(2);
+      }
       const std::string device_problem = run_device(channel_in(map(file.get())), options, received);
       say("device", device_problem);
       ::_exit(device_problem.empty() ? 0 : 1);
@@ -93,6 +100,7 @@ int main(int argc, char** argv) {
   stress::Options options;
   bool threads = false;
   bool wrap = false;
+  bool both_fence = false;
   CLI::App app("Sends numbered, checked records through a ring");
   app.add_option("--records", options.records, "how many")->capture_default_str();
   app.add_option("--seconds", options.seconds, "stop after them; 0: when the records are through")
@@ -104,9 +112,12 @@ int main(int argc, char** argv) {
   app.add_option("--spin-ns", options.spin_ns, "how long a side spins before it sleeps")
       ->capture_default_str();
   app.add_flag("--threads", threads, "both sides in one process");
+  app.add_flag("--both-fence", both_fence,
+               "a full fence on both sides, instead of the sleeper's remote fence");
   app.add_flag("--wrap", wrap,
                "start a little before the sequence number wraps, at a place drawn from the seed");
   CLI11_PARSE(app, argc, argv);
+  options.fences = both_fence ? Fences::kBoth : Fences::kSleeper;
   if (wrap) {
     const uint64_t before =
         (options.seed * 0x9e37'79b9'7f4a'7c15 >> 32) % (16 * stress::kRingBytes / kSlotBytes);
