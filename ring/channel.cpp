@@ -150,10 +150,17 @@ void ChannelClaim::release() noexcept {
   if (!held()) {
     return;
   }
+  leave_at_exit();
+  abandon_after_fork();
+}
+
+void ChannelClaim::leave_at_exit() noexcept {
+  if (!held()) {
+    return;
+  }
   store_release(view_.control->owner.nonce, uint64_t{0});
   store_fence();
   GuestWaits(*view_.control, *ops_, 0).ring_doorbell();
-  abandon_after_fork();
 }
 
 void ChannelClaim::abandon_after_fork() noexcept {

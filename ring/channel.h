@@ -3,8 +3,8 @@
 //   guest   locks the channel's byte, writes OwnerBlock with a new nonce last, rings the doorbell
 //   device  sees nonce != served_nonce with the lock held: resets the channel, stores served_nonce = nonce
 //   guest   sees its nonce served: ring, replies and positions are zero; it starts at position 0
-//   close   guest stores nonce 0, rings, unlocks; a killed guest just loses its lock; the device resets
-//   either way
+//   close   guest stores nonce 0, rings, unlocks (at its end the kernel unlocks); a killed guest just loses
+//   its lock; the device resets either way
 #pragma once
 
 #include <cstdint>
@@ -47,8 +47,12 @@ class ChannelClaim {
   // How this process and the device wake each other: what GuestWaits is to be made with.
   Fences fences() const noexcept { return fences_; }
   const ChannelView& view() const noexcept { return view_; }
-  // Gives the channel back: what is in the ring and not yet executed may be dropped.
+  // Gives the channel back: what is in the ring and not yet executed may be dropped. No thread may touch the
+  // channel any more: another process may own it at once.
   void release() noexcept;
+  // At the process's end, where other threads may still be at work: tells the device that the owner leaves,
+  // and keeps the lock, which the kernel drops when the last thread has stopped.
+  void leave_at_exit() noexcept;
   // In the child after fork(): forgets the claim without touching the region or the parent's lock.
   void abandon_after_fork() noexcept;
 

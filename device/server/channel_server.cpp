@@ -72,7 +72,8 @@ ChannelServer::ChannelServer(const ring::ChannelView& view, const pci::Bar& bar,
       ownership_(view, &waits_),
       idle_ops_(bar.wait_ops()),
       waits_(*view.control, bar.wait_ops(), options.spin_ns),
-      idle_waits_(*view.control, idle_ops_, 0) {
+      idle_waits_(*view.control, idle_ops_, 0),
+      bulk_used_(bar.carrier() != pci::Carrier::kFile) {
   // A claim rings the doorbell where there are futexes, so a channel nobody owns is looked at once a second.
   if (bar.carrier() == pci::Carrier::kFile) idle_ops_.recheck_ns = kParkNs;
   const auto& properties = backend.properties();
@@ -116,13 +117,15 @@ bool ChannelServer::owner_changed() const noexcept {
 }
 
 void ChannelServer::watch() noexcept {
-  if (!served()) return;
-  const bool gone = options_.locks_visible &&
-                    ring::probe_channel_lock(bar_.probe_fd(), view_.index) == ring::LockState::kFree;
-  if (!gone && !owner_changed()) return;
+  const auto gone = [this] {
+    return options_.locks_visible &&
+           ring::probe_channel_lock(bar_.probe_fd(), view_.index) == ring::LockState::kFree;
+  };
+  if (!served() || !(gone() || owner_changed())) return;
   const std::lock_guard lock(context_mutex_);
-  // Read again under the lock: the thread may have changed owners since, and then nothing is to cancel.
-  if (!served() || !(gone || owner_changed())) return;
+  // All of it again under the lock: the thread may have changed owners since, and the new one's work is not
+  // to be cancelled.
+  if (!served() || !(gone() || owner_changed())) return;
   owner_dead_.store(true, std::memory_order_relaxed);
   if (context_) context_->cancel();
   waits_.wake_consumer();
@@ -132,6 +135,8 @@ ring::ChannelOwnership::Event ChannelServer::look_at_owner() noexcept {
   if (served() && !owner_changed() && !owner_dead_.load(std::memory_order_relaxed)) {
     return ring::ChannelOwnership::Event::kNone;
   }
+  // Before the probe: what the watcher finds after it stays said.
+  owner_dead_.store(false, std::memory_order_relaxed);
   return ownership_.poll(options_.locks_visible ? ring::probe_channel_lock(bar_.probe_fd(), view_.index)
                                                 : ring::LockState::kUnknown);
 }
@@ -139,28 +144,28 @@ ring::ChannelOwnership::Event ChannelServer::look_at_owner() noexcept {
 void ChannelServer::run() noexcept {
   try {
     while (!stop_.load(std::memory_order_relaxed)) {
+      // From before the look, so that whatever changes after it ends the wait below: a claim's doorbell may
+      // have rung already when that wait begins.
+      const uint64_t seen_nonce = ring::load_acquire(view_.control->owner.nonce);
       switch (look_at_owner()) {
         case ring::ChannelOwnership::Event::kNewOwner:
           end_owner();
+          if (bulk_used_) discard_bulk();
           begin_owner();
           continue;
         case ring::ChannelOwnership::Event::kOwnerGone:
           end_owner();
           ownership_.vacate();
-          // What lay in the bulk heap was that process's; the next owner is another.
-          if (const auto discarded = bar_.discard(view_.bulk_region_offset, view_.bulk.size()); !discarded) {
-            log_warning("channel {}: {}", view_.index, discarded.error().text);
-          }
+          discard_bulk();
           continue;
         case ring::ChannelOwnership::Event::kNone:
-          // The watcher was wrong about an owner that is there after all (it gave way and came back).
-          owner_dead_.store(false, std::memory_order_relaxed);
           break;
       }
       const bool serving = served() && !failed_;
       if (serving && serve_batch()) continue;
       const auto wake = [&] {
-        return interrupted() || (serving && consumer_.ready()) || (served() && owner_changed());
+        return interrupted() || (serving && consumer_.ready()) ||
+               ring::load_relaxed(view_.control->owner.nonce) != seen_nonce;
       };
       if (!serving) {
         idle_waits_.park(wake, kParkNs);
@@ -177,10 +182,19 @@ void ChannelServer::run() noexcept {
   ended_.store(true, std::memory_order_release);
 }
 
+// What lies in the bulk heap is one process's, and none of the next one's business. Also before an owner
+// begins: the one before may be gone unseen, or have written until its end.
+void ChannelServer::discard_bulk() noexcept {
+  if (const auto discarded = bar_.discard(view_.bulk_region_offset, view_.bulk.size()); !discarded) {
+    log_warning("channel {}: {}", view_.index, discarded.error().text);
+  }
+}
+
 void ChannelServer::begin_owner() {
   const auto& owner = ownership_.owner();
   const auto refuse = [&](Status status, const std::string& reason) {
     log_warning("channel {}: refused {} (pid {}): {}", view_.index, owner.process_name, owner.pid, reason);
+    waits_.set_fences(ring::Fences::kBoth);  // not as the owner before wanted it
     ownership_.refuse(static_cast<uint32_t>(status), reason);
   };
   if (owner.protocol_version != protocol::kProtocolVersion ||
@@ -223,6 +237,7 @@ void ChannelServer::begin_owner() {
                                    .abandoned = [this] { return interrupted(); }},
                     counters_);
   owner_ = owner;
+  bulk_used_ = true;
   // The owner may only ask for what the device has offered.
   waits_.set_fences(options_.remote_fences ? owner.fences : ring::Fences::kBoth);
   ring::store_relaxed(view_.control->consumer.deferred_error_position, uint64_t{0});

@@ -78,6 +78,7 @@ class ChannelServer {
  private:
   void run() noexcept;
   ring::ChannelOwnership::Event look_at_owner() noexcept;
+  void discard_bulk() noexcept;
   void begin_owner();
   void end_owner() noexcept;
   bool serve_batch();
@@ -116,6 +117,7 @@ class ChannelServer {
   uint64_t deferred_errors_ = 0;
   uint64_t counters_ns_ = 0;
   bool failed_ = false;
+  bool bulk_used_;  // somebody may have left something there: always in a BAR, which outlives the device
 
   std::mutex context_mutex_;  // the watcher cancels while the thread replaces
   std::unique_ptr<Context> context_;

@@ -119,7 +119,7 @@ proctype guest(byte me) {
     :: true
     fi;
 leave:
-    /* Session::close_at_exit, ChannelClaim::say_goodbye. The kernel gives the lock back when the process is gone;
+    /* Session::close_at_exit, ChannelClaim::leave_at_exit. The kernel gives the lock back when the process is gone;
      * other threads of it may still write meanwhile. */
     atomic {
       owner_nonce = 0;

@@ -297,7 +297,7 @@ void Session::close_at_exit() noexcept {
   // (the lock goes with the process).
   for (int i = 0; i < 1000; ++i) {
     if (ring_lock_.try_lock()) {
-      claim_.release();
+      claim_.leave_at_exit();
       ring_lock_.unlock();
       return;
     }
