@@ -5,6 +5,7 @@
 
 #include "bench/transport/cases.h"
 #include "bench/transport/cudart.h"
+#include "bench/transport/empty_kernel.h"
 #include "bench/transport/measure.h"
 
 namespace vgpu::bench {

@@ -18,6 +18,7 @@
 #include <thread>
 
 #include "bench/transport/cases.h"
+#include "bench/transport/empty_kernel.h"
 #include "bench/transport/measure.h"
 
 namespace vgpu::bench {

@@ -4,7 +4,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "bench/transport/cuda.h"
+#include "bench/transport/empty_kernel.h"
 #include "shim/cudart/cudart_abi.h"
 
 extern "C" {

@@ -17,6 +17,7 @@
 #include "bench/harness/shared_memory.h"
 #include "bench/transport/cases.h"
 #include "bench/transport/client_process.h"
+#include "bench/transport/empty_kernel.h"
 #include "bench/transport/measure.h"
 
 namespace vgpu::bench {
