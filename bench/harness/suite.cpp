@@ -191,6 +191,7 @@ struct Suite::State {
   int64_t rounds = 0;     // 0: 5, or 2 with --quick
   int64_t budget_ms = 0;  // 0: 200, or 20 with --quick
   bool quick = false;
+  bool facts = false;
   bool list_only = false;
   std::vector<std::unique_ptr<Case>> cases;
   std::vector<std::function<void(json&)>> options;  // each writes one into the result
@@ -216,6 +217,8 @@ Suite::Suite(std::string name) : state_(std::make_unique<State>()) {
   app.add_option("--budget-ms", state_->budget_ms,
                  "measure a case for this long in a round (200; 20 with --quick)")
       ->check(CLI::Range(1, 60'000));
+  app.add_flag("--facts", state_->facts,
+               "print what is known of machine and build, as JSON, and measure nothing");
   app.add_flag("--quick", state_->quick, "a short run; its figures are rough");
 }
 
@@ -250,6 +253,12 @@ std::optional<int> Suite::parse(int argc, char** argv) {
     state_->app.parse(count, arguments.data());
   } catch (const CLI::ParseError& error) {
     return state_->app.exit(error) == 0 ? 0 : 2;
+  }
+  if (state_->facts) {
+    json facts = build_facts();
+    facts["machine"] = machine_facts();
+    std::printf("%s\n", facts.dump().c_str());
+    return 0;
   }
   const bool quick = state_->quick;
   state_->rounds = state_->rounds != 0 ? state_->rounds : quick ? 2 : 5;

@@ -79,7 +79,7 @@ class Round {
 };
 
 // The program. main() makes one, adds options of its own, calls parse(), adds cases, and returns run().
-// Flags: Google Benchmark's, --out FILE, --rounds N, --budget-ms N, --quick. One thread.
+// Flags: Google Benchmark's, --out FILE, --rounds N, --budget-ms N, --quick, --facts. One thread.
 class Suite {
  public:
   explicit Suite(std::string name);

@@ -153,6 +153,13 @@ TEST_F(SuiteTest, ListsItsCasesWithoutMeasuring) {
   EXPECT_NE(log().find("round_trip/fixed/bytes:64/placement:same_cache"), std::string::npos) << log();
 }
 
+TEST_F(SuiteTest, TellsItsFactsWithoutMeasuring) {
+  ASSERT_EQ(run("--facts"), 0) << log();
+  const json facts = json::parse(log());
+  EXPECT_FALSE(facts.at("commit").get<std::string>().empty());
+  EXPECT_GE(facts.at("machine").at("cores"), 1);
+}
+
 TEST_F(SuiteTest, HelpNamesItsFlags) {
   ASSERT_EQ(run("--help"), 0);
   for (const char* flag : {"--out", "--rounds", "--quick", "--with-failure", "--benchmark_filter"}) {
