@@ -50,7 +50,11 @@ def _render(arguments: argparse.Namespace) -> int:
 
 def _goals(arguments: argparse.Namespace) -> int:
     outcomes = goals.evaluate(model.load(arguments.file))
-    print(goals.markdown(outcomes) if arguments.markdown else goals.table(outcomes, shutil.get_terminal_size((110, 24)).columns))
+    print(
+        goals.markdown(outcomes)
+        if arguments.markdown
+        else goals.table(outcomes, shutil.get_terminal_size((110, 24)).columns)
+    )
     return 0 if all(one.met for one in outcomes) else 1
 
 
@@ -78,8 +82,9 @@ def main() -> int:
     command.add_argument("files", nargs="*", metavar="FILE")
     command.add_argument("--out", required=True)
     command.add_argument("--failed", action="append", default=[], metavar="SUITE:REASON")
-    command.add_argument("--environment", action="append", default=[], metavar="SUITE:FILE",
-                         help="what `machine` wrote before the suite")
+    command.add_argument(
+        "--environment", action="append", default=[], metavar="SUITE:FILE", help="what `machine` wrote before the suite"
+    )
     for key in ("started", "commit", "mode", "command"):
         command.add_argument(f"--{key}")
     command.set_defaults(run=_merge)

@@ -39,8 +39,10 @@ class Change:
         word = "worse" if self.worse else "better"
         if not self.result.lower_is_better:
             share = (1 / self.cost_ratio - 1) * 100
-        return (f"{word:<6} {self.result.path()} {self.field.replace('_', '.')}: "
-                f"{units.quantity(self.before, unit)} -> {units.quantity(self.after, unit)} ({share:+.1f} %)")
+        return (
+            f"{word:<6} {self.result.path()} {self.field.replace('_', '.')}: "
+            f"{units.quantity(self.before, unit)} -> {units.quantity(self.after, unit)} ({share:+.1f} %)"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +90,15 @@ def _ratios(result: Result, field: str, by_key: dict) -> list[float] | None:
 def compare(old: Results, new: Results) -> Comparison:
     before = {one.key: one for one in old}
     after = {one.key: one for one in new}
-    outcome = Comparison([], [], [], 0, [], [one for key, one in before.items() if key not in after],
-                         [one for key, one in after.items() if key not in before])
+    outcome = Comparison(
+        [],
+        [],
+        [],
+        0,
+        [],
+        [one for key, one in before.items() if key not in after],
+        [one for key, one in after.items() if key not in before],
+    )
     compared = 0
     for key, result in after.items():
         if key not in before:
@@ -102,8 +111,13 @@ def compare(old: Results, new: Results) -> Comparison:
             a, b = cost(before[key], field), cost(result, field)
             if min(len(a), len(b)) < ROUNDS or not differ(a, b, share):
                 continue
-            change = Change(result, field, before[key].median(field), result.median(field),
-                            statistics.median(b) / statistics.median(a))
+            change = Change(
+                result,
+                field,
+                before[key].median(field),
+                result.median(field),
+                statistics.median(b) / statistics.median(a),
+            )
             if roles.of(result) != roles.OURS:
                 outcome.machine.append(change)
                 continue
@@ -124,11 +138,15 @@ def report(comparison: Comparison) -> str:
     if comparison.machine:
         lines.append("The machine, not vgpu (baselines and peers, and what moved with its baseline):")
         lines += [f"  {change.line()}" for change in comparison.machine]
-    for title, results in ((f"too few rounds to compare ({ROUNDS} are needed)", comparison.too_few),
-                           ("only in the old file", comparison.only_old),
-                           ("only in the new file", comparison.only_new)):
+    for title, results in (
+        (f"too few rounds to compare ({ROUNDS} are needed)", comparison.too_few),
+        ("only in the old file", comparison.only_old),
+        ("only in the new file", comparison.only_new),
+    ):
         lines += [f"{title}: {result.path()}" for result in results]
     unchanged = comparison.compared - len({one.result.key for one in comparison.worse + comparison.better})
-    lines.append(f"{len(comparison.worse)} worse, {len(comparison.better)} better, "
-                 f"{unchanged} of {comparison.compared} results within the noise or moved with the machine")
+    lines.append(
+        f"{len(comparison.worse)} worse, {len(comparison.better)} better, "
+        f"{unchanged} of {comparison.compared} results within the noise or moved with the machine"
+    )
     return "\n".join(lines)

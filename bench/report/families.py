@@ -15,67 +15,14 @@ from . import roles, units
 from .measure import cost
 from .model import Result, Suite
 from .plots import CROWD, Item, Series, cumulative, curves, histograms, percentile_rows
+from .texts import JOINED, SUITES, TEXTS
 
-SUITES = {
-    "ring_bench": "The ring, across processes",
-    "transport_bench": "The transport, through the CUDA API",
-    "kernel_bench": "Kernels on the software device",
-    "model_load": "Loading a model",
-}
-
-# (suite, name): title, and what the reader should know of it.
-TEXTS = {
-    ("ring_bench", "round_trip"): (
-        "Round trip between two processes",
-        "A record there and an answer back, on one shared mapping and one pair of cores. Means of 64 successive ones are free "
-        "of the clock's cost, and are what the ratios are taken of; where each is timed by itself the clock is in every "
-        "sample, and the tails show. The bare cache line is the machine's own limit: one word to and fro between the two. "
-        "The index queue is the textbook queue with cached indices, the scheme of rigtorp's SPSCQueue."),
-    ("ring_bench", "stream"): (
-        "One way, nobody waits",
-        "Time per record in a stream, as the receiver sees it. In batches: several records are published at once."),
-    ("ring_bench", "submit"): ("What sending costs the sender", "While the receiver keeps up."),
-    ("ring_bench", "wake_up"): (
-        "Waking a sleeper", "From the call that wakes until the sleeper looks, beside a bare eventfd and a bare futex."),
-    ("transport_bench", "launch_submit"): (
-        "Submitting a kernel launch",
-        "What the calling thread pays for a launch while the device, which executes nothing, keeps up. Each timed: every "
-        "call by itself, with the clock's own 10 to 30 ns in it. In bursts: 16 calls together, per call."),
-    ("transport_bench", "ring_submit"): (
-        "Submitting a record to the ring alone", "What a launch would cost if it were nothing but its record."),
-    ("transport_bench", "launch_sustained"): ("Launches a second, sustained", ""),
-    ("transport_bench", "synchronous_call"): (
-        "Synchronous calls",
-        "There and back through the CUDA API while both sides spin. The bare cache line is one word passed to and fro "
-        "between the same two cores."),
-    ("transport_bench", "event"): ("Events", ""),
-    ("transport_bench", "memory"): ("Allocating and freeing device memory", ""),
-    ("transport_bench", "memset"): ("Setting memory", ""),
-    ("transport_bench", "copy_submit"): ("Submitting a small copy", "It rides inside the record."),
-    ("transport_bench", "copy"): (
-        "Copies",
-        "From the call until the bytes are where they belong, beside memcpy of the same size, taken in turn."),
-    ("transport_bench", "processes"): ("Several client processes at once", "On a device with the options that users get."),
-    ("transport_bench", "threads"): ("Several threads of one client", ""),
-    ("transport_bench", "device_wake_up"): (
-        "Waking a parked device",
-        "From before a launch until it has executed, the device having slept; beside the same with a bare eventfd and "
-        "a bare futex."),
-    ("transport_bench", "client_wake_up"): (
-        "Waking a parked client", "From the end of the work that it waits for until it runs again."),
-    ("transport_bench", "idle_cpu"): ("CPU time of an idle system", "All processes of the device and one client."),
-    ("kernel_bench", "launch"): ("Launches", "From the launch until the kernel has run, on the software device."),
-}
-
-# Names that are told with another's, and how their figures are told from those.
-JOINED = {
-    ("ring_bench", "round_trip_mean"): ("round_trip", "means of 64"),
-    ("ring_bench", "submit_mean"): ("submit", "means of 32"),
-}
 COPY_LIMITS = ((16 << 20, 0.85, "goal, pageable"), (16 << 20, 0.95, "goal, pinned"))
+# Of fewer samples a distribution says less than its percentiles.
+FEWEST_SAMPLES = 50
 COUNTS = ("processes", "threads", "clients")
 # In what results of one figure agree.
-FACETS = ("placement", "batch", "timed", "of")
+FACETS = ("placement", "batch", "timed", "of", "idle_us", "asleep_us")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +54,11 @@ def of(suite: Suite) -> list[Family]:
         title, text = TEXTS.get((suite.name, name), (name.replace("_", " ").capitalize(), ""))
         parts = sorted(by_name[name].items(), reverse=True)  # what has words of its own first
         alone = len(parts) == 1
-        figures = [figure for words, results in parts
-                   for figure in _figures(results, "" if alone else f", {words or 'each timed by itself'}")]
+        figures = [
+            figure
+            for words, results in parts
+            for figure in _figures(results, "" if alone else f", {words or 'each timed by itself'}")
+        ]
         built.append(Family(title, text, tuple(figures)))
     return built
 
@@ -121,15 +71,23 @@ def _figures(results: list[Result], suffix: str) -> list[Figure]:
         groups.setdefault(key, []).append(result)
     figures = []
     for (_, _, *places), group in groups.items():
-        told = [units.parameter(name, place) for name, place in zip(FACETS, places)
-                if place is not None and len({str(one.parameters.get(name)) for one in results}) > 1]
+        told = [
+            units.parameter(name, place)
+            for name, place in zip(FACETS, places)
+            if place is not None and len({str(one.parameters.get(name)) for one in results}) > 1
+        ]
         figures += _of_group(group, suffix + "".join(f", {one}" for one in told))
     return figures
 
 
 def _values_of(results: Sequence[Result], name: str) -> list[float]:
-    return sorted({value for one in results if isinstance(value := one.parameters.get(name), (int, float))
-                   and not isinstance(value, bool)})
+    return sorted(
+        {
+            value
+            for one in results
+            if isinstance(value := one.parameters.get(name), (int, float)) and not isinstance(value, bool)
+        }
+    )
 
 
 def varying(results: Sequence[Result]) -> list[str]:
@@ -154,14 +112,17 @@ OUR_COLOURS, PEER_COLOURS, ALL_COLOURS = ("s1", "s6", "s3"), ("s2", "s5", "s4"),
 
 
 def colours(results: Sequence[Result]) -> list[str]:
-    """Blue and green are ours where there are peers; the baseline is drawn in ink. Beyond the pool, lines are dotted."""
+    """Blue and green are ours where there are peers; the baseline is drawn in ink. Beyond the pool lines are dotted."""
     mixed = any(roles.of(one) == roles.PEER for one in results)
     used: dict[str, int] = {}
     found = []
     for one in results:
         role = roles.of(one)
-        pool = ("base",) if role == roles.BASELINE else ALL_COLOURS if not mixed else \
-            OUR_COLOURS if role == roles.OURS else PEER_COLOURS
+        pool = (
+            ("base",)
+            if role == roles.BASELINE
+            else ALL_COLOURS if not mixed else OUR_COLOURS if role == roles.OURS else PEER_COLOURS
+        )
         index = used.get(role, 0)
         used[role] = index + 1
         found.append(pool[index % len(pool)] + (" dash" if index >= len(pool) else ""))
@@ -175,8 +136,10 @@ def _of_group(group: list[Result], suffix: str) -> list[Figure]:
     if count:
         return _over_count(group, count, suffix)
     sizes = _values_of(group, "bytes")
-    by_variant = [_values_of([one for one in group if one.variant == variant], "bytes")
-                  for variant in {one.variant for one in group}]
+    by_variant = [
+        _values_of([one for one in group if one.variant == variant], "bytes")
+        for variant in {one.variant for one in group}
+    ]
     if all(len(one) < 3 for one in by_variant):
         return _rows(group, suffix)
     figures = _over_sizes(group, suffix)
@@ -188,51 +151,93 @@ def _of_group(group: list[Result], suffix: str) -> list[Figure]:
 
 def _single(result: Result, suffix: str) -> Figure:
     value, rounds = result.median(), result.per_round()
-    spread = f"{len(rounds)} rounds, {units.quantity(min(rounds), result.unit)} to " \
-             f"{units.quantity(max(rounds), result.unit)}" if len(rounds) > 1 else ""
+    spread = (
+        f"{len(rounds)} rounds, {units.quantity(min(rounds), result.unit)} to "
+        f"{units.quantity(max(rounds), result.unit)}"
+        if len(rounds) > 1
+        else ""
+    )
     label = label_of(result, list(result.parameters))
-    return Figure(f"{label}{suffix}", f'<p class="single">{html.escape(units.quantity(value or 0.0, result.unit))}</p>', spread)
+    return Figure(
+        f"{label}{suffix}", f'<p class="single">{html.escape(units.quantity(value or 0.0, result.unit))}</p>', spread
+    )
+
+
+def _against(result: Result, group: Sequence[Result]) -> float | None:
+    """The result's cost over its baseline's, the median of the rounds' ratios; None where it has no baseline."""
+    baseline = roles.baseline_of(result, group)
+    if baseline is None or baseline.key == result.key:
+        return None
+    above, below = cost(result), cost(baseline)
+    if not above or len(above) != len(below) or not all(below):
+        return None
+    return statistics.median(one / other for one, other in zip(above, below))
+
+
+def _rank(result: Result, group: Sequence[Result]) -> float:
+    """Cheapest first. Where there is a baseline, by the ratio to it: the rounds of a machine that drifts make the
+    medians of two results hard to compare."""
+    middle = result.median() or 0.0
+    if not result.lower_is_better:
+        return -middle
+    baseline = roles.baseline_of(result, group)
+    if baseline is None:
+        return middle
+    return (_against(result, group) or 1.0) * (baseline.median() or 0.0)
 
 
 def _rows(group: list[Result], suffix: str) -> list[Figure]:
-    group = sorted(group, key=lambda one: (one.median("p50") or 0) * (1 if one.lower_is_better else -1))
+    group = sorted(group, key=lambda one: _rank(one, group))
     shown = varying(group)
     items = [Item(label_of(one, shown), one, _role_css(one)) for one in group]
 
     def note(result: Result) -> str:
-        baseline = roles.baseline_of(result, group)
-        if baseline is None or baseline.key == result.key:
-            return ""
-        above, below = cost(result), cost(baseline)
-        if len(above) != len(below) or not all(below):
-            return ""
-        ratio = statistics.median(one / other for one, other in zip(above, below))
-        return f"{ratio:.2f} ×" if ratio < 9.95 else f"{ratio:.0f} ×"
+        ratio = _against(result, group)
+        return "" if ratio is None else f"{ratio:.2f} ×" if ratio < 9.95 else f"{ratio:.0f} ×"
 
-    noted = any(note(one) for one in group)
     spread = any(one.median("p99") != one.median("p50") for one in group)
     caption = "The mark is p50; the thick line reaches to p99, the thin one to p99.9." if spread else ""
     noted = {roles.name_of(roles.baseline_of(one, group).variant) for one in group if note(one)}
+    if noted:
+        caption += " Ratios are taken round by round."
     against = f"/ {noted.pop()}" if len(noted) == 1 else "/ baseline" if noted else ""
-    figures = [Figure(f"Percentiles{suffix}" if spread else f"Figures{suffix}",
-                      percentile_rows(items, f"percentiles{suffix}", note, against),
-                      caption)]
+    figures = [
+        Figure(
+            f"Percentiles{suffix}" if spread else f"Figures{suffix}",
+            percentile_rows(items, f"percentiles{suffix}", note, against),
+            caption,
+        )
+    ]
     # Means, bursts and batches tell costs; how a single one varies is told where each is timed.
-    single = group[0].kind == "latency" and not group[0].name.endswith("_mean") and \
-        group[0].parameters.get("timed") != "burst" and group[0].parameters.get("batch", 1) == 1
+    single = (
+        group[0].kind == "latency"
+        and not group[0].name.endswith("_mean")
+        and group[0].parameters.get("timed") != "burst"
+        and group[0].parameters.get("batch", 1) == 1
+    )
     told = _told(group) if single else []
     if told:
         items = [Item(label_of(one, shown), one, css) for one, css in zip(told, colours(told))]
-        figures.append(Figure(f"How often, up to p99{suffix}", histograms(items, f"histograms{suffix}"),
-                              "Each strip is drawn to its own peak."))
-        figures.append(Figure(f"Cumulative, to the last sample{suffix}", cumulative(items, f"cumulative{suffix}"),
-                              "Each further nine has the same room. Dots: p50, p90, p99, p99.9."))
+        figures.append(
+            Figure(
+                f"How often, up to p99{suffix}",
+                histograms(items, f"histograms{suffix}"),
+                "Each strip is drawn to its own peak.",
+            )
+        )
+        figures.append(
+            Figure(
+                f"Cumulative, to the last sample{suffix}",
+                cumulative(items, f"cumulative{suffix}"),
+                "Each further nine has the same room. Dots: p50, p90, p99, p99.9.",
+            )
+        )
     return figures
 
 
 def _told(group: list[Result]) -> list[Result]:
-    """Not more than four of a crowd: the baseline, the best of ours, the best peers."""
-    with_histogram = [one for one in group if one.histogram]
+    """Not more than four of a crowd: the baseline, the best of ours, the best peers; none of a handful of samples."""
+    with_histogram = [one for one in group if sum(count for _, count in one.histogram) >= FEWEST_SAMPLES]
     if len(with_histogram) <= 4:
         return with_histogram
     by_role: dict[str, list[Result]] = {}
@@ -252,8 +257,10 @@ def _lines(group: list[Result], by: str) -> list[tuple[str, str, list[Result]]]:
     shown = [name for name in varying(group) if name != by]
     order = {roles.OURS: 0, roles.BASELINE: 1, roles.PEER: 2}
     ordered = sorted(lines.values(), key=lambda line: order[roles.of(line[0])])
-    return [(label_of(line[0], shown), css, sorted(line, key=lambda one: one.parameters[by]))
-            for line, css in zip(ordered, colours([line[0] for line in ordered]))]
+    return [
+        (label_of(line[0], shown), css, sorted(line, key=lambda one: one.parameters[by]))
+        for line, css in zip(ordered, colours([line[0] for line in ordered]))
+    ]
 
 
 def _series(group: list[Result], by: str) -> list[Series]:
@@ -270,20 +277,41 @@ def _series(group: list[Result], by: str) -> list[Series]:
 def _over_sizes(group: list[Result], suffix: str) -> list[Figure]:
     unit, rate = group[0].unit, not group[0].lower_is_better
     series = _series(group, "bytes")
-    figures = [Figure(f"{'Bandwidth' if unit == 'B/s' else 'Rate' if rate else 'Cost'} against size{suffix}",
-                      curves(series, f"against size{suffix}", x_title="size, log scale",
-                             y_title=f"{'bandwidth' if unit == 'B/s' else 'rate' if rate else 'time'}, log scale", y_unit=unit,
-                             sizes=True, log_y=True),
-                      "Medians of the rounds" + ("; the band spans the rounds." if len(series) <= CROWD else "."))]
+    figures = [
+        Figure(
+            f"{'Bandwidth' if unit == 'B/s' else 'Rate' if rate else 'Cost'} against size{suffix}",
+            curves(
+                series,
+                f"against size{suffix}",
+                x_title="size, log scale",
+                y_title=f"{'bandwidth' if unit == 'B/s' else 'rate' if rate else 'time'}, log scale",
+                y_unit=unit,
+                sizes=True,
+                log_y=True,
+            ),
+            "Medians of the rounds" + ("; the band spans the rounds." if len(series) <= CROWD else "."),
+        )
+    ]
     shares = _shares(group)
     if shares:
         copies = group[0].name == "copy"
-        figures.append(Figure(f"Share of {roles.name_of(_baseline_name(group))}'s speed{suffix}",
-                              curves(shares, f"share of the baseline's speed{suffix}", x_title="size, log scale",
-                                     y_title="speed / baseline's", y_unit="x", sizes=True, log_y=False,
-                                     limits=COPY_LIMITS if copies else ()),
-                              "The ratio of each round, and its median." +
-                              (" Dashed: the goals for 16 MiB and more." if copies else "")))
+        figures.append(
+            Figure(
+                f"Share of {roles.name_of(_baseline_name(group))}'s speed{suffix}",
+                curves(
+                    shares,
+                    f"share of the baseline's speed{suffix}",
+                    x_title="size, log scale",
+                    y_title="speed / baseline's",
+                    y_unit="x",
+                    sizes=True,
+                    log_y=False,
+                    limits=COPY_LIMITS if copies else (),
+                ),
+                "The ratio of each round, and its median."
+                + (" Dashed: the goals for 16 MiB and more." if copies else ""),
+            )
+        )
     return figures
 
 
@@ -312,7 +340,25 @@ def _shares(group: list[Result]) -> list[Series]:
 
 def _over_count(group: list[Result], count: str, suffix: str) -> list[Figure]:
     unit = group[0].unit
-    return [Figure(f"Against the number of {count}{suffix}",
-                   curves(_series(group, count), f"against {count}{suffix}", x_title=count, y_title="", y_unit=unit,
-                          sizes=False, log_y=False),
-                   "Medians of the rounds; the band spans the rounds.")]
+    series = _series(group, count)
+    what = f"{series[0].label}{suffix}" if len(series) == 1 else suffix.removeprefix(", ")
+    of_whom = group[0].name if group[0].name in COUNTS else count
+    return [
+        Figure(
+            (
+                f"{what[:1].upper()}{what[1:]}, against the number of {of_whom}"
+                if what
+                else f"Against the number of {of_whom}"
+            ),
+            curves(
+                series,
+                f"{what}, against the number of {of_whom}",
+                x_title=of_whom,
+                y_title=unit if unit.startswith("of ") else "",
+                y_unit=unit,
+                sizes=False,
+                log_y=False,
+            ),
+            "Medians of the rounds; the band spans the rounds.",
+        )
+    ]

@@ -15,6 +15,7 @@ from .model import Results
 
 RING, TRANSPORT, LOAD = "ring_bench", "transport_bench", "model_load"
 
+
 @dataclasses.dataclass(frozen=True)
 class Check:
     what: str
@@ -74,8 +75,11 @@ class RowOutcome:
     def verdict(self) -> str:
         if self.met:
             return "met"
-        return "not met" if any(isinstance(one.figure, Measured) and not one.met for one in self.outcomes) else \
-            "not measured"
+        return (
+            "not met"
+            if any(isinstance(one.figure, Measured) and not one.met for one in self.outcomes)
+            else "not measured"
+        )
 
 
 def at_least(limit: float) -> Callable[[float], bool]:
@@ -90,62 +94,126 @@ _synchronous = select(TRANSPORT, "synchronous_call", ("cuMemGetInfo", "cuStreamS
 
 
 def _stream(**batch: int) -> Callable[[Results], Figure]:
-    return ratio(select(RING, "stream", "vgpu", bytes=64, **batch),
-                 select(RING, "stream", role=roles.PEER, bytes=64, **batch), best_top=True, best_bottom=True)
+    return ratio(
+        select(RING, "stream", "vgpu", bytes=64, **batch),
+        select(RING, "stream", role=roles.PEER, bytes=64, **batch),
+        best_top=True,
+        best_bottom=True,
+    )
 
 
 def _copies(variant: str) -> Callable[[Results], Figure]:
-    return ratio(select(TRANSPORT, "copy", variant, bytes=BIG), select(TRANSPORT, "copy", "memcpy", bytes=BIG),
-                 as_speed=True, pair_on=("bytes",))
+    return ratio(
+        select(TRANSPORT, "copy", variant, bytes=BIG),
+        select(TRANSPORT, "copy", "memcpy", bytes=BIG),
+        as_speed=True,
+        pair_on=("bytes",),
+    )
 
 
 GOALS = (
-    Row("ring round trip, payload of up to 48 B / bare cache-line ping-pong", (
-        Check("p50, record of 64 B with its header",
-              ratio(select(RING, "round_trip_mean", "vgpu", bytes=64), select(RING, "round_trip_mean", "bare_cache_line"),
-                    pair_on=("placement",)), 1.05),
-    )),
-    Row("ring one way, 64 B records / the best peer", (
-        Check("one by one", _stream(batch=1), 0.4),
-        Check("each in its best batch", _stream(), 0.4),
-    )),
-    Row("submit of cuLaunchKernel with 8 parameters", (
-        Check("p50, bursts of 16 calls", absolute(select(**_launch, **BURST)), 100, "ns"),
-        Check("p99, each call timed by itself", absolute(select(**_launch, **EACH), "p99"), 250, "ns"),
-        Check("p50 / the ring's own 256 B record",
-              ratio(select(**_launch, **BURST), select(TRANSPORT, "ring_submit", "vgpu", bytes=256, **BURST)), 3.0),
-    )),
-    Row("synchronous call through the CUDA API / bare ping-pong", (
-        Check("p50, both sides spinning",
-              ratio(_synchronous, select(TRANSPORT, "synchronous_call", "bare_cache_line")), 2.0),
-    )),
-    Row("copy of 64 B to the device, submit", (
-        Check("p50, bursts of 16 calls", absolute(select(TRANSPORT, "copy_submit", bytes=64, **BURST)), 150, "ns"),
-    )),
-    Row("pageable copy of 16 MiB and more / memcpy of the same", (
-        Check("speed to the device", _copies("pageable_to_device"), 0.85, at_most=False),
-        Check("speed to the host", _copies("pageable_to_host"), 0.85, at_most=False),
-    )),
-    Row("pinned copy of 16 MiB and more to the device, submit to completion / memcpy", (
-        Check("speed", _copies("pinned_to_device"), 0.95, at_most=False),
-    )),
-    Row("model load through the demo's client / reading the file and one memcpy", (
-        Check("time", ratio(select(LOAD, "model_load", "vgpu"), select(LOAD, "model_load", "read_and_memcpy")), 1.3),
-    )),
-    Row("8 client processes / one", (
-        Check("sum of the throughput / one process's",
-              ratio(select(TRANSPORT, "processes", clients=8, of="sum"), select(TRANSPORT, "processes", clients=1, of="sum"),
-                    as_speed=True, pair_on=("variant",)), 0.9, at_most=False),
-        Check("the slowest / the mean",
-              absolute(select(TRANSPORT, "processes", clients=8, of="slowest"), in_unit="x"), 0.5, at_most=False),
-    )),
-    Row("idle system, CPU time of all processes over 10 s", (
-        Check("sum", absolute(select(TRANSPORT, "idle_cpu", seconds=10)), 10e6, "ns", strictly=True),
-    )),
-    Row("wake-up of a parked device / eventfd wake-up", (
-        Check("p50", ratio(select(TRANSPORT, "device_wake_up", "vgpu"), select(TRANSPORT, "device_wake_up", "eventfd"),
-                           pair_on=("idle_us",)), 1.3),
-    )),
+    Row(
+        "ring round trip, payload of up to 48 B / bare cache-line ping-pong",
+        (
+            Check(
+                "p50, record of 64 B with its header",
+                ratio(
+                    select(RING, "round_trip_mean", "vgpu", bytes=64),
+                    select(RING, "round_trip_mean", "bare_cache_line"),
+                    pair_on=("placement",),
+                ),
+                1.05,
+            ),
+        ),
+    ),
+    Row(
+        "ring one way, 64 B records / the best peer",
+        (
+            Check("one by one", _stream(batch=1), 0.4),
+            Check("each in its best batch", _stream(), 0.4),
+        ),
+    ),
+    Row(
+        "submit of cuLaunchKernel with 8 parameters",
+        (
+            Check("p50, bursts of 16 calls", absolute(select(**_launch, **BURST)), 100, "ns"),
+            Check("p99, each call timed by itself", absolute(select(**_launch, **EACH), "p99"), 250, "ns"),
+            Check(
+                "p50 / the ring's own 256 B record",
+                ratio(select(**_launch, **BURST), select(TRANSPORT, "ring_submit", "vgpu", bytes=256, **BURST)),
+                3.0,
+            ),
+        ),
+    ),
+    Row(
+        "synchronous call through the CUDA API / bare ping-pong",
+        (
+            Check(
+                "p50, both sides spinning",
+                ratio(_synchronous, select(TRANSPORT, "synchronous_call", "bare_cache_line")),
+                2.0,
+            ),
+        ),
+    ),
+    Row(
+        "copy of 64 B to the device, submit",
+        (Check("p50, bursts of 16 calls", absolute(select(TRANSPORT, "copy_submit", bytes=64, **BURST)), 150, "ns"),),
+    ),
+    Row(
+        "pageable copy of 16 MiB and more / memcpy of the same",
+        (
+            Check("speed to the device", _copies("pageable_to_device"), 0.85, at_most=False),
+            Check("speed to the host", _copies("pageable_to_host"), 0.85, at_most=False),
+        ),
+    ),
+    Row(
+        "pinned copy of 16 MiB and more to the device, submit to completion / memcpy",
+        (Check("speed", _copies("pinned_to_device"), 0.95, at_most=False),),
+    ),
+    Row(
+        "model load through the demo's client / reading the file and one memcpy",
+        (Check("time", ratio(select(LOAD, "model_load", "vgpu"), select(LOAD, "model_load", "read_and_memcpy")), 1.3),),
+    ),
+    Row(
+        "8 client processes / one",
+        (
+            Check(
+                "sum of the throughput / one process's",
+                ratio(
+                    select(TRANSPORT, "processes", clients=8, of="sum"),
+                    select(TRANSPORT, "processes", clients=1, of="sum"),
+                    as_speed=True,
+                    pair_on=("variant",),
+                ),
+                0.9,
+                at_most=False,
+            ),
+            Check(
+                "the slowest / the mean",
+                absolute(select(TRANSPORT, "processes", clients=8, of="slowest"), in_unit="x"),
+                0.5,
+                at_most=False,
+            ),
+        ),
+    ),
+    Row(
+        "idle system, CPU time of all processes over 10 s",
+        (Check("sum", absolute(select(TRANSPORT, "idle_cpu", seconds=10)), 10e6, "ns", strictly=True),),
+    ),
+    Row(
+        "wake-up of a parked device / eventfd wake-up",
+        (
+            Check(
+                "p50",
+                ratio(
+                    select(TRANSPORT, "device_wake_up", "vgpu"),
+                    select(TRANSPORT, "device_wake_up", "eventfd"),
+                    pair_on=("idle_us",),
+                ),
+                1.3,
+            ),
+        ),
+    ),
 )
 
 
@@ -178,8 +246,9 @@ def table(outcomes: list[RowOutcome], width: int = 100) -> str:
     wide[0] = min(wide[0], room)
     text = []
     for what, measured, goal, verdict in lines:
-        first, *rest = textwrap.wrap(what, room, subsequent_indent="    ",
-                                     initial_indent="  " if what.startswith("  ") else "") or [""]
+        first, *rest = textwrap.wrap(
+            what, room, subsequent_indent="    ", initial_indent="  " if what.startswith("  ") else ""
+        ) or [""]
         # The figures stand on the last line of the words.
         text.extend([first, *rest][:-1] if rest else [])
         text.append(f"{([first, *rest])[-1]:<{wide[0]}}  {measured:>{wide[1]}}  {goal:>{wide[2]}}  {verdict}".rstrip())
@@ -193,7 +262,9 @@ def markdown(outcomes: list[RowOutcome]) -> str:
     lines = ["| what | goal | measured | |", "|---|---|---|---|"]
     for one in outcomes:
         goal = "; ".join(outcome.check.goal for outcome in one.outcomes)
-        measured = "; ".join(f"{outcome.check.what}: {outcome.measured}" if len(one.outcomes) > 1 else outcome.measured
-                             for outcome in one.outcomes)
+        measured = "; ".join(
+            f"{outcome.check.what}: {outcome.measured}" if len(one.outcomes) > 1 else outcome.measured
+            for outcome in one.outcomes
+        )
         lines.append(f"| {one.row.what} | {goal} | {measured} | {one.verdict} |")
     return "\n".join(lines)

@@ -6,9 +6,9 @@ import os
 import pathlib
 import time
 
-BUSY_LOAD = 0.5      # runnable tasks, in the last minute
+BUSY_LOAD = 0.5  # runnable tasks, in the last minute
 BUSY_PROCESS = 0.05  # of one core
-BUSY_STEAL = 0.02    # of all cores, taken by the machine below
+BUSY_STEAL = 0.02  # of all cores, taken by the machine below
 
 _TICK = os.sysconf("SC_CLK_TCK")
 
@@ -57,8 +57,11 @@ def observe(seconds: float = 1.0) -> dict:
             others.append({"name": name, "pid": pid, "share_of_a_core": round(share, 2)})
     others.sort(key=lambda one: -one["share_of_a_core"])
     total = stolen_after[1] - stolen[1]
-    return {"load": list(os.getloadavg()), "processes": others,
-            "steal": round((stolen_after[0] - stolen[0]) / total, 4) if total else 0.0}
+    return {
+        "load": list(os.getloadavg()),
+        "processes": others,
+        "steal": round((stolen_after[0] - stolen[0]) / total, 4) if total else 0.0,
+    }
 
 
 def warnings(observed: dict) -> list[str]:

@@ -44,11 +44,14 @@ def median_cost(result: Result, field: str = "p50") -> float:
     return statistics.median(values) if values else float("inf")
 
 
-def select(suite: str, name: str, variant: str | Sequence[str] | None = None, role: str | None = None,
-           **parameters: object) -> Find:
+def select(
+    suite: str, name: str, variant: str | Sequence[str] | None = None, role: str | None = None, **parameters: object
+) -> Find:
     """A search that says in words what it looked for."""
+
     def find(results: Results) -> Sequence[Result]:
         return [one for one in results.find(suite, name, variant, **parameters) if role in (None, roles.of(one))]
+
     variants = variant if isinstance(variant, str) else "/".join(variant) if variant else role or "any variant"
     wanted = ", ".join(f"{key} {value}" for key, value in parameters.items() if not callable(value))
     find.suite, find.name = suite, name
@@ -57,8 +60,9 @@ def select(suite: str, name: str, variant: str | Sequence[str] | None = None, ro
 
 
 def absent(results: Results, find: Find) -> Missing:
-    return Missing(results.failure(find.suite) or results.left_out(find.suite, find.name) or
-                   f"{find.suite} holds no {find.words}")
+    return Missing(
+        results.failure(find.suite) or results.left_out(find.suite, find.name) or f"{find.suite} holds no {find.words}"
+    )
 
 
 def describe(result: Result, field: str = "p50") -> str:
@@ -70,16 +74,22 @@ def describe(result: Result, field: str = "p50") -> str:
 
 def absolute(find: Find, field: str = "p50", in_unit: str = "") -> Callable[[Results], Figure]:
     """A percentile: the median over the rounds, of the worst result where several match."""
+
     def compute(results: Results) -> Figure:
         found = [one for one in find(results) if one.median(field) is not None]
         if not found:
             return absent(results, find)
-        pick = max(found, key=lambda one: one.median(field)) if found[0].lower_is_better else \
-            min(found, key=lambda one: one.median(field))
+        pick = (
+            max(found, key=lambda one: one.median(field))
+            if found[0].lower_is_better
+            else min(found, key=lambda one: one.median(field))
+        )
         unit = in_unit or ("ns" if units.is_time(pick.unit) else pick.unit)
-        values = [units.to_base(value, pick.unit) for value in pick.per_round(field)] or \
-            [units.to_base(pick.median(field), pick.unit)]
+        values = [units.to_base(value, pick.unit) for value in pick.per_round(field)] or [
+            units.to_base(pick.median(field), pick.unit)
+        ]
         return Measured(statistics.median(values), unit, tuple(values), describe(pick, field))
+
     return compute
 
 
@@ -90,18 +100,30 @@ def _rounds_of_ratio(top: Result, bottom: Result, field: str, as_speed: bool) ->
     if top.suite == bottom.suite and len(above) == len(below):
         return [one / other for one, other in zip(above, below) if other > 0], ""
     # Programs of their own do not interleave their rounds.
-    return ([statistics.median(above) / statistics.median(below)] if above and below else [],
-            "; ratio of the medians, as the rounds are not interleaved")
+    return (
+        [statistics.median(above) / statistics.median(below)] if above and below else [],
+        "; ratio of the medians, as the rounds are not interleaved",
+    )
 
 
 def _of_pair(result: Result, name: str) -> object:
     return result.variant if name == "variant" else result.parameters.get(name)
 
 
-def ratio(top: Find, bottom: Find, *, field: str = "p50", as_speed: bool = False, best_bottom: bool = False,
-          best_top: bool = False, pair_on: Sequence[str] = ()) -> Callable[[Results], Figure]:
+def ratio(
+    top: Find,
+    bottom: Find,
+    *,
+    field: str = "p50",
+    as_speed: bool = False,
+    best_bottom: bool = False,
+    best_top: bool = False,
+    pair_on: Sequence[str] = (),
+) -> Callable[[Results], Figure]:
     """Cost of top over cost of bottom (as_speed: bottom over top, a share of the speed), the worst of all pairs
-    that agree in the parameters pair_on ("variant": and in that). best_top, best_bottom: only the cheapest of those that match."""
+    that agree in the parameters pair_on ("variant": and in that). best_top, best_bottom: the cheapest match only.
+    """
+
     def compute(results: Results) -> Figure:
         tops, bottoms = list(top(results)), list(bottom(results))
         for find, found in ((top, tops), (bottom, bottoms)):
@@ -123,4 +145,5 @@ def ratio(top: Find, bottom: Find, *, field: str = "p50", as_speed: bool = False
         if not pairs:
             return Missing(f"nothing of {bottom.suite} is measured beside {top.words}")
         return min(pairs, key=lambda pair: pair.value) if as_speed else max(pairs, key=lambda pair: pair.value)
+
     return compute

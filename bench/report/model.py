@@ -91,13 +91,19 @@ class Results:
                         return f"{suite} {verb} {name}/{case.get('variant', '')}: {case.get('why', 'no reason given')}"
         return None
 
-    def find(self, suite: str, name: str, variant: str | Iterable[str] | None = None,
-             **parameters: object) -> list[Result]:
+    def find(
+        self, suite: str, name: str, variant: str | Iterable[str] | None = None, **parameters: object
+    ) -> list[Result]:
         """Results by name; a parameter is a value, or a function that says yes."""
         variants = (variant,) if isinstance(variant, str) else variant
-        return [one for one in self
-                if one.suite == suite and one.name == name and (variants is None or one.variant in variants)
-                and all(_matches(one.parameters.get(key), wanted) for key, wanted in parameters.items())]
+        return [
+            one
+            for one in self
+            if one.suite == suite
+            and one.name == name
+            and (variants is None or one.variant in variants)
+            and all(_matches(one.parameters.get(key), wanted) for key, wanted in parameters.items())
+        ]
 
     @property
     def commit(self) -> str:
@@ -139,8 +145,17 @@ def _result(raw: object, suite: str, where: str) -> Result:
         if not isinstance(pair, list) or len(pair) != 2 or not all(_number(value) for value in pair):
             raise BadFile(f"{where} ({raw['name']}/{raw['variant']}): a histogram entry is no [upper, count]")
         histogram.append((float(pair[0]), float(pair[1])))
-    return Result(suite, raw["name"], raw["variant"], dict(raw.get("parameters") or {}), raw["kind"], raw["unit"],
-                  tuple(rounds), summary, tuple(sorted(histogram)))
+    return Result(
+        suite,
+        raw["name"],
+        raw["variant"],
+        dict(raw.get("parameters") or {}),
+        raw["kind"],
+        raw["unit"],
+        tuple(rounds),
+        summary,
+        tuple(sorted(histogram)),
+    )
 
 
 def _suite(raw: object, where: str) -> Suite:
@@ -150,8 +165,7 @@ def _suite(raw: object, where: str) -> Suite:
     if not isinstance(raw.get("suite"), str) or not isinstance(raw.get("results"), list):
         raise BadFile(f"{where}: no 'suite', or no 'results'")
     name = raw["suite"]
-    results = [_result(one, name, f"{where}: result {index + 1} of {name}")
-               for index, one in enumerate(raw["results"])]
+    results = [_result(one, name, f"{where}: result {index + 1} of {name}") for index, one in enumerate(raw["results"])]
     seen = set()
     for one in results:
         if one.key in seen:

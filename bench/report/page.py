@@ -23,8 +23,9 @@ def render(results: Results, goals: tuple[Row, ...] = GOALS) -> str:
     outcomes = evaluate(results, goals)
     suites = "".join(_suite(suite) for suite in results.suites)
     tables = "".join(_table(suite) for suite in results.suites)
-    links = "".join(f'<a href="#{escape(suite.name)}">{escape(families.title_of(suite.name))}</a>'
-                    for suite in results.suites)
+    links = "".join(
+        f'<a href="#{escape(suite.name)}">{escape(families.title_of(suite.name))}</a>' for suite in results.suites
+    )
     style = (pathlib.Path(__file__).parent / "style.css").read_text(encoding="utf-8")
     date = _date(results.started)
     return f"""<!DOCTYPE html>
@@ -41,7 +42,8 @@ def render(results: Results, goals: tuple[Row, ...] = GOALS) -> str:
 <header>
 <h1>vgpu: what a CUDA call costs</h1>
 <p class="lead">{escape(summary(outcomes))}. {escape(_where(results))}</p>
-<p class="soft">Commit <code>{escape(results.commit[:12])}</code>{_dirty(results)}, measured {escape(date)}{_form(results)}.
+<p class="soft">Commit <code>{escape(results.commit[:12])}</code>{_dirty(results)},
+measured {escape(date)}{_form(results)}.
 Reproduce it with <code>{escape(results.raw.get("command", "scripts/bench"))}</code>.</p>
 {_warnings(results)}
 <nav><a href="#goals">Goals</a>{links}<a href="#all">All results</a><a href="#machine">Machine and options</a></nav>
@@ -67,7 +69,9 @@ def _date(iso: str) -> str:
 
 
 def _facts(results: Results) -> dict:
-    return next((suite.about["machine"] for suite in results.suites if isinstance(suite.about.get("machine"), dict)), {})
+    return next(
+        (suite.about["machine"] for suite in results.suites if isinstance(suite.about.get("machine"), dict)), {}
+    )
 
 
 def _where(results: Results) -> str:
@@ -75,8 +79,10 @@ def _where(results: Results) -> str:
     if not machine:
         return ""
     cores = machine.get("cores")
-    return f"{machine.get('cpu', 'unknown CPU')}, {cores} core{'' if cores == 1 else 's'}, " \
-           f"{machine.get('kernel', 'unknown kernel')}."
+    return (
+        f"{machine.get('cpu', 'unknown CPU')}, {cores} core{'' if cores == 1 else 's'}, "
+        f"{machine.get('kernel', 'unknown kernel')}."
+    )
 
 
 def _dirty(results: Results) -> str:
@@ -94,12 +100,16 @@ def _warnings(results: Results) -> str:
     for suite in results.suites:
         if suite.about.get("build_type") not in (None, "Release"):
             lines.append(f"{suite.name} is a {suite.about['build_type']} build")
-        lines += [f"{suite.name} failed in {_case(case)}: {case.get('why')}"
-                  for case in suite.about.get("failed") or []]
+        lines += [
+            f"{suite.name} failed in {_case(case)}: {case.get('why')}" for case in suite.about.get("failed") or []
+        ]
     if not lines:
         return ""
-    return '<div class="warning" role="note"><strong>Read these figures with care.</strong><ul>' + \
-        "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul></div>"
+    return (
+        '<div class="warning" role="note"><strong>Read these figures with care.</strong><ul>'
+        + "".join(f"<li>{escape(line)}</li>" for line in lines)
+        + "</ul></div>"
+    )
 
 
 def _verdict(text: str) -> str:
@@ -112,31 +122,40 @@ def _basis(outcome: Outcome) -> str:
         return figure.reason
     text = figure.basis
     if len(figure.rounds) > 1:
-        text += f"; {len(figure.rounds)} rounds, {units.quantity(min(figure.rounds), figure.unit)} to " \
-                f"{units.quantity(max(figure.rounds), figure.unit)}"
+        text += (
+            f"; {len(figure.rounds)} rounds, {units.quantity(min(figure.rounds), figure.unit)} to "
+            f"{units.quantity(max(figure.rounds), figure.unit)}"
+        )
     return text
 
 
 def _goals(outcomes: list[RowOutcome]) -> str:
     rows = []
     for one in outcomes:
-        rows.append(f'<tr class="head"><td class="what" colspan="3">{escape(one.row.what)}</td>'
-                    f'<td class="verdict">{_verdict(one.verdict)}</td><td></td></tr>')
+        rows.append(
+            f'<tr class="head"><td class="what" colspan="3">{escape(one.row.what)}</td>'
+            f'<td class="verdict">{_verdict(one.verdict)}</td><td></td></tr>'
+        )
         for outcome in one.outcomes:
-            word = f'<span class="{_CSS[outcome.verdict]}">{escape(outcome.verdict)}</span>' \
-                if len(one.outcomes) > 1 else ""
+            word = (
+                f'<span class="{_CSS[outcome.verdict]}">{escape(outcome.verdict)}</span>'
+                if len(one.outcomes) > 1
+                else ""
+            )
             rows.append(
                 f'<tr class="check"><td class="sub name">{escape(outcome.check.what)}'
                 f'<span class="basis">{escape(_basis(outcome))}</span></td>'
                 f'<td class="sub number measured {_CSS[outcome.verdict]}">{escape(outcome.measured)}</td>'
                 f'<td class="sub number">{escape(outcome.check.goal)}</td>'
-                f'<td class="sub word">{word}</td><td class="sub strip-cell">{goal_strip(outcome)}</td></tr>')
+                f'<td class="sub word">{word}</td><td class="sub strip-cell">{goal_strip(outcome)}</td></tr>'
+            )
     return f"""<section id="goals"><h2>Goals</h2>
 <p class="soft">Medians of interleaved rounds; ratios are taken within a round and compare with the best measured beside
 it, in the same run, on the same cores. The strip shows measured / goal from a half to two, on a log
 scale: the dashed line is the goal, the shaded side meets it, each stroke is a round, the diamond their median.</p>
 <div class="card goals"><table>
-<thead><tr><th>what</th><th class="number">measured</th><th class="number">goal</th><th></th><th>rounds against the goal</th></tr></thead>
+<thead><tr><th>what</th><th class="number">measured</th><th class="number">goal</th>
+<th></th><th>rounds against the goal</th></tr></thead>
 <tbody>{"".join(rows)}</tbody></table></div></section>"""
 
 
@@ -145,8 +164,10 @@ def _suite(suite: Suite) -> str:
     for family in families.of(suite):
         figures = "".join(
             f'<figure class="card"><h4>{escape(one.title)}</h4>{one.drawing}'
-            + (f"<figcaption>{escape(one.caption)}</figcaption>" if one.caption else "") + "</figure>"
-            for one in family.figures)
+            + (f"<figcaption>{escape(one.caption)}</figcaption>" if one.caption else "")
+            + "</figure>"
+            for one in family.figures
+        )
         if figures:
             text = f'<p class="soft">{escape(family.text)}</p>' if family.text else ""
             blocks.append(f'<h3>{escape(family.title)}</h3>{text}<div class="figures">{figures}</div>')
@@ -156,8 +177,10 @@ def _suite(suite: Suite) -> str:
     skipped = "".join(f"<li>{escape('; '.join(cases))}: {escape(why)}</li>" for why, cases in reasons.items())
     if skipped:
         blocks.append(f'<h3>Not measured on this machine</h3><ul class="soft">{skipped}</ul>')
-    return f'<section id="{escape(suite.name)}"><h2>{escape(families.title_of(suite.name))}</h2>' \
-           f'{"".join(blocks)}</section>'
+    return (
+        f'<section id="{escape(suite.name)}"><h2>{escape(families.title_of(suite.name))}</h2>'
+        f'{"".join(blocks)}</section>'
+    )
 
 
 def _case(case: dict) -> str:
@@ -172,17 +195,24 @@ def _table(suite: Suite) -> str:
         for field in PERCENTILES:
             value = result.summary.get(field)
             value = result.median(field) if value is None else value
-            cells.append(f'<td class="number">{"" if value is None else escape(units.quantity(value, result.unit))}</td>')
+            cells.append(
+                f'<td class="number">{"" if value is None else escape(units.quantity(value, result.unit))}</td>'
+            )
         values = result.per_round()
-        spread = f"{units.quantity(min(values), result.unit)} … {units.quantity(max(values), result.unit)}" if values else ""
+        spread = (
+            " … ".join(units.quantity(value, result.unit) for value in (min(values), max(values))) if values else ""
+        )
         count = result.summary.get("count")
         parameters = ", ".join(units.parameter(name, value) for name, value in result.parameters.items())
-        rows.append(f"<tr><th>{escape(result.name)}</th><td>{escape(result.variant)}</td><td>{escape(parameters)}</td>"
-                    f'{"".join(cells)}<td class="number">{escape(spread)}</td>'
-                    f'<td class="number">{"" if count is None else f"{count:,.0f}"}</td></tr>')
+        rows.append(
+            f"<tr><th>{escape(result.name)}</th><td>{escape(result.variant)}</td><td>{escape(parameters)}</td>"
+            f'{"".join(cells)}<td class="number">{escape(spread)}</td>'
+            f'<td class="number">{"" if count is None else f"{count:,.0f}"}</td></tr>'
+        )
     heads = "".join(f'<th class="number">{field.replace("_", ".")}</th>' for field in PERCENTILES)
     return f"""<h3>{escape(suite.name)}</h3><div class="scroll card"><table class="results">
-<thead><tr><th>name</th><th>variant</th><th>parameters</th>{heads}<th class="number">rounds</th><th class="number">samples</th></tr></thead>
+<thead><tr><th>name</th><th>variant</th><th>parameters</th>{heads}
+<th class="number">rounds</th><th class="number">samples</th></tr></thead>
 <tbody>{"".join(rows)}</tbody></table></div>"""
 
 
@@ -201,12 +231,21 @@ def _machine(results: Results) -> str:
         facts.append((key.replace("_bytes", "").replace("_", " "), text))
     for suite in results.suites:
         about = suite.about
-        facts.append((suite.name, f"{about.get('build_type', 'unknown build')}, {about.get('compiler', 'unknown compiler')}; "
-                                  f"{_plain(about.get('options') or {})}"))
+        facts.append(
+            (
+                suite.name,
+                f"{about.get('build_type', 'unknown build')}, {about.get('compiler', 'unknown compiler')}; "
+                f"{_plain(about.get('options') or {})}",
+            )
+        )
         if about.get("notes"):
             facts.append((f"{suite.name} notes", _plain(about["notes"])))
     for one in results.raw.get("environment", []):
-        facts.append((f"beside {one.get('suite')}", _plain({key: value for key, value in one.items()
-                                                            if key not in ("suite", "warnings")})))
+        facts.append(
+            (
+                f"beside {one.get('suite')}",
+                _plain({key: value for key, value in one.items() if key not in ("suite", "warnings")}),
+            )
+        )
     body = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts)
     return f'<section id="machine"><h2>Machine and options</h2><dl class="card facts">{body}</dl></section>'

@@ -27,8 +27,9 @@ def _in_ns(result: Result, field: str) -> float | None:
     return None if value is None else units.to_base(value, result.unit)
 
 
-def percentile_rows(items: Sequence[Item], label: str, note: Callable[[Result], str] = lambda result: "",
-                    note_title: str = "") -> str:
+def percentile_rows(
+    items: Sequence[Item], label: str, note: Callable[[Result], str] = lambda result: "", note_title: str = ""
+) -> str:
     """One row a result: its p50 as a mark, p50 to p99 as a thick line, on to p99.9 as a thin one; log axis."""
     row, top = 36.0, 22.0
     unit = items[0].result.unit
@@ -79,8 +80,11 @@ def _shown(result: Result, field: str) -> str:
 
 
 def _tip(item: Item) -> str:
-    parts = [f"{field.replace('_', '.')} {units.quantity(value, item.result.unit)}"
-             for field in ("p50", "p90", "p99", "p99_9", "max") if (value := item.result.median(field)) is not None]
+    parts = [
+        f"{field.replace('_', '.')} {units.quantity(value, item.result.unit)}"
+        for field in ("p50", "p90", "p99", "p99_9", "max")
+        if (value := item.result.median(field)) is not None
+    ]
     return f"{item.label}: " + ", ".join(parts)
 
 
@@ -122,15 +126,22 @@ def histograms(items: Sequence[Item], label: str) -> str:
         base = top + strip * (index + 1)
         amounts = _density(item.result.histogram, low, high, bins)
         peak = max(amounts) or 1.0
-        points = [(4 + (place + 0.5) / bins * (canvas.width - 8), base - amount / peak * (strip - 24))
-                  for place, amount in enumerate(amounts)]
+        points = [
+            (4 + (place + 0.5) / bins * (canvas.width - 8), base - amount / peak * (strip - 24))
+            for place, amount in enumerate(amounts)
+        ]
         canvas.path([(points[0][0], base), *points, (points[-1][0], base)], f"area {item.css}", tip=_tip(item))
         canvas.path(points, f"curve solid {item.css}")
         canvas.line(4, base, canvas.width - 4, base, "baseline")
         # The name stands where the strip is empty.
         left = scale(_in_ns(item.result, "p50") or low) > canvas.width / 2
-        canvas.text(4 if left else canvas.width - 4, base - strip + 16, item.label, f"row {item.css}",
-                    "start" if left else "end")
+        canvas.text(
+            4 if left else canvas.width - 4,
+            base - strip + 16,
+            item.label,
+            f"row {item.css}",
+            "start" if left else "end",
+        )
     return canvas.render()
 
 
@@ -158,8 +169,15 @@ def cumulative(items: Sequence[Item], label: str) -> str:
     scale, nines = Log(low / 1.05, high * 1.1, left, right), Nines(deepest, bottom, top)
     canvas.text(0, 11, "share that took no longer", "axis")
     x_axis(canvas, scale, top, bottom, scale.ticks(), units.time, "time, log scale")
-    for share, name in ((0.0, "0"), (0.5, "50 %"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %"),
-                        (0.9999, "99.99 %"), (0.99999, "99.999 %")):
+    for share, name in (
+        (0.0, "0"),
+        (0.5, "50 %"),
+        (0.9, "90 %"),
+        (0.99, "99 %"),
+        (0.999, "99.9 %"),
+        (0.9999, "99.99 %"),
+        (0.99999, "99.999 %"),
+    ):
         if -math.log10(1 - share) <= deepest + 1e-9:
             canvas.line(left, nines(share), right, nines(share), "grid")
             canvas.text(left - 5, nines(share) + 4, name, "tick", "end")
@@ -181,8 +199,9 @@ def cumulative(items: Sequence[Item], label: str) -> str:
         for share, name in ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9")):
             if -math.log10(1 - share) < deepest:
                 value = _share_value(item.result.histogram, share)
-                canvas.circle(scale(value), nines(share), 3.2, f"mark {item.css}",
-                              f"{item.label}: {name} {units.time(value)}")
+                canvas.circle(
+                    scale(value), nines(share), 3.2, f"mark {item.css}", f"{item.label}: {name} {units.time(value)}"
+                )
     return canvas.render()
 
 
@@ -206,8 +225,17 @@ class Series:
 CROWD = 6
 
 
-def curves(series: Sequence[Series], label: str, *, x_title: str, y_title: str, y_unit: str, sizes: bool,
-           log_y: bool, limits: Sequence[tuple[float, float, str]] = ()) -> str:
+def curves(
+    series: Sequence[Series],
+    label: str,
+    *,
+    x_title: str,
+    y_title: str,
+    y_unit: str,
+    sizes: bool,
+    log_y: bool,
+    limits: Sequence[tuple[float, float, str]] = (),
+) -> str:
     """Lines over a size (log axis) or a count, named at their right ends; limits are (from x, y, name)."""
     series = [one for one in series if one.points]
     if not series:
@@ -225,8 +253,9 @@ def curves(series: Sequence[Series], label: str, *, x_title: str, y_title: str, 
     else:
         y = Linear(0.0, max(ys) * 1.08, bottom, top)
     ticks = y.ticks(6)
-    left = max(text_width(units.brief(units.quantity(tick, y_unit))) for tick in ticks) + 4
-    y_axis(canvas, y, left, right, ticks, lambda value: units.quantity(value, y_unit), y_title)
+    tick_unit = "" if y_unit.startswith("of ") else y_unit  # the title has it
+    left = max(text_width(units.brief(units.quantity(tick, tick_unit))) for tick in ticks) + 4
+    y_axis(canvas, y, left, right, ticks, lambda value: units.quantity(value, tick_unit), y_title)
     if sizes:
         x = Log(xs[0] / 1.2, xs[-1] * 1.2, left, right)
         x_axis(canvas, x, top, bottom, x.size_ticks(6), units.size, x_title)
@@ -237,13 +266,22 @@ def curves(series: Sequence[Series], label: str, *, x_title: str, y_title: str, 
         canvas.line(x(max(start, xs[0])), y(limit), right, y(limit), "limit")
     for one in series:
         if len(series) <= CROWD and any(point[3] > point[2] for point in one.points):
-            canvas.path([(x(point[0]), y(point[3])) for point in one.points] +
-                        [(x(point[0]), y(point[2])) for point in reversed(one.points)], f"band {one.css}", close=True)
+            canvas.path(
+                [(x(point[0]), y(point[3])) for point in one.points]
+                + [(x(point[0]), y(point[2])) for point in reversed(one.points)],
+                f"band {one.css}",
+                close=True,
+            )
         canvas.path([(x(point[0]), y(point[1])) for point in one.points], f"curve {one.css}")
         for point in one.points:
             at = units.size(point[0]) if sizes else f"{point[0]:g}"
-            canvas.circle(x(point[0]), y(point[1]), 2.8, f"mark {one.css}",
-                          f"{one.label}, {at}: {units.quantity(point[1], y_unit)}")
+            canvas.circle(
+                x(point[0]),
+                y(point[1]),
+                2.8,
+                f"mark {one.css}",
+                f"{one.label}, {at}: {units.quantity(point[1], y_unit)}",
+            )
     ends = [(x(one.points[-1][0]), y(one.points[-1][1]), one.label, one.css) for one in series]
     ends += [(right - 4, y(limit), name, "ink") for _, limit, name in limits]
     for (from_x, from_y, name, css), place in zip(ends, dodge([end[1] for end in ends], 14, top + 4, bottom - 2)):
@@ -253,7 +291,7 @@ def curves(series: Sequence[Series], label: str, *, x_title: str, y_title: str, 
 
 
 def goal_strip(outcome: Outcome) -> str:
-    """Where the rounds lie against the limit: a log scale of measured / limit from a half to two, the good side shaded."""
+    """Where the rounds lie against the limit: measured / limit from a half to two, log scale, the good side shaded."""
     canvas = Canvas(26, f"{outcome.verdict}: {outcome.measured}, goal {outcome.check.goal}", width=200, css="strip")
     low, high, y = 8.0, canvas.width - 8, 13.0
     scale = Log(1 / 2, 2, low, high)
@@ -270,9 +308,13 @@ def goal_strip(outcome: Outcome) -> str:
         rounds = figure.rounds or (figure.value,)
         for value in rounds:
             if 1 / 2 <= value / outcome.check.limit <= 2:
-                canvas.line(scale(value / outcome.check.limit), 6, scale(value / outcome.check.limit), 20, f"round {css}")
-        tip = f"median {units.quantity(figure.value, figure.unit)}, rounds " \
-              f"{units.quantity(min(rounds), figure.unit)} to {units.quantity(max(rounds), figure.unit)}"
+                canvas.line(
+                    scale(value / outcome.check.limit), 6, scale(value / outcome.check.limit), 20, f"round {css}"
+                )
+        tip = (
+            f"median {units.quantity(figure.value, figure.unit)}, rounds "
+            f"{units.quantity(min(rounds), figure.unit)} to {units.quantity(max(rounds), figure.unit)}"
+        )
         share = figure.value / outcome.check.limit
         if share < 1 / 2:
             canvas.path([(low - 6, y), (low + 3, y - 5), (low + 3, y + 5)], f"mark {css}", close=True, tip=tip)

@@ -14,11 +14,21 @@ _BASELINES = ("bare", "memcpy", "read_and_memcpy")
 
 # What a reader calls them.
 _NAMES = {
-    "bare_cache_line": "bare cache line", "bare_full_line": "bare full line", "bare_lines": "bare lines",
-    "vgpu_no_wakeup": "vgpu without wake-ups", "boost_spsc_queue": "boost spsc_queue",
-    "moodycamel_readerwriterqueue": "readerwriterqueue", "index_queue": "index queue", "dpdk_rte_ring": "DPDK rte_ring",
-    "unix_stream": "UNIX stream socket", "unix_seqpacket": "UNIX packet socket", "tcp_loopback": "TCP loopback",
-    "memcpy_huge_pages": "memcpy, huge pages", "read_and_memcpy": "read + memcpy",
+    "bare_cache_line": "bare cache line",
+    "bare_full_line": "bare full line",
+    "bare_lines": "bare lines",
+    "vgpu_no_wakeup": "vgpu without wake-ups",
+    "boost_spsc_queue": "boost spsc_queue",
+    "moodycamel_readerwriterqueue": "readerwriterqueue",
+    "index_queue": "index queue",
+    "dpdk_rte_ring": "DPDK rte_ring",
+    "unix_stream": "UNIX stream socket",
+    "unix_seqpacket": "UNIX packet socket",
+    "tcp_loopback": "TCP loopback",
+    "memcpy_huge_pages": "memcpy, huge pages",
+    "read_and_memcpy": "read + memcpy",
+    "read_and_memcpy_new_memory": "read + memcpy, new memory",
+    "cpu": "the same client on its CPU",
 }
 
 
@@ -26,7 +36,7 @@ def of(result: Result) -> str:
     variant = result.variant
     if variant.startswith(_BASELINES) or (result.name.endswith("wake_up") and variant == "eventfd"):
         return BASELINE
-    if variant == "futex" or (result.suite == "ring_bench" and not variant.startswith("vgpu")):
+    if variant in ("futex", "cpu") or (result.suite == "ring_bench" and not variant.startswith("vgpu")):
         return PEER
     return OURS
 
@@ -37,21 +47,24 @@ def name_of(variant: str) -> str:
 
 def plainness(result: Result) -> bool:
     """A sorting key: of several baselines the plainest is what everything is compared with."""
-    return result.variant not in ("bare_cache_line", "memcpy")
+    return result.variant not in ("bare_cache_line", "memcpy", "read_and_memcpy")
 
 
 def baseline_of(result: Result, among: Iterable[Result]) -> Result | None:
-    """The baseline measured beside a result: of its suite and name, at its own size and place."""
-    candidates = [one for one in among
-                  if one.suite == result.suite and one.name == result.name and of(one) == BASELINE
-                  and units_agree(one, result)]
+    """The baseline measured beside a result: of its suite and name, at its own place and size. A time may also be
+    held against one of another size or batch, where there is none of its own."""
+    candidates = [
+        one
+        for one in among
+        if one.suite == result.suite and one.name == result.name and of(one) == BASELINE and units_agree(one, result)
+    ]
     candidates.sort(key=plainness)
-    for wanted in (("bytes", "placement"), ("bytes",), ("placement",)):
+    for may_differ in ((), ("bytes", "batch") if result.lower_is_better else ()):
         for one in candidates:
-            if all(result.parameters.get(key) is not None and one.parameters.get(key) == result.parameters[key]
-                   for key in wanted):
+            shared = (one.parameters.keys() & result.parameters.keys()).difference(may_differ)
+            if all(one.parameters[key] == result.parameters[key] for key in shared):
                 return one
-    return candidates[0] if len(candidates) == 1 else None
+    return None
 
 
 def units_agree(one: Result, other: Result) -> bool:

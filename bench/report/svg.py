@@ -51,12 +51,15 @@ class Canvas:
         self.rect(x - radius, y - radius, 2 * radius, 2 * radius, css, tip)
 
     def text(self, x: float, y: float, text: str, css: str = "", anchor: str = "start") -> None:
-        self.parts.append(f'<text class="{css}" x="{_plain(x)}" y="{_plain(y)}" text-anchor="{anchor}">'
-                          f"{html.escape(text)}</text>")
+        self.parts.append(
+            f'<text class="{css}" x="{_plain(x)}" y="{_plain(y)}" text-anchor="{anchor}">' f"{html.escape(text)}</text>"
+        )
 
     def render(self) -> str:
-        return (f'<svg class="{self.css}" viewBox="0 0 {_plain(self.width)} {_plain(self.height)}" role="img" '
-                f'aria-label="{html.escape(self.label)}">{"".join(self.parts)}</svg>')
+        return (
+            f'<svg class="{self.css}" viewBox="0 0 {_plain(self.width)} {_plain(self.height)}" role="img" '
+            f'aria-label="{html.escape(self.label)}">{"".join(self.parts)}</svg>'
+        )
 
 
 def _plain(value: object) -> str:
@@ -79,9 +82,12 @@ class Log:
     def ticks(self, at_most: int = 6) -> list[float]:
         """Round values: decades, with 2 and 5 or more between them as there is room."""
         for steps in ((1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
-            found = [digit * 10.0**power
-                     for power in range(math.floor(math.log10(self.low)) - 1, math.ceil(math.log10(self.high)) + 1)
-                     for digit in steps if self.low * 0.999 <= digit * 10.0**power <= self.high * 1.001]
+            found = [
+                digit * 10.0**power
+                for power in range(math.floor(math.log10(self.low)) - 1, math.ceil(math.log10(self.high)) + 1)
+                for digit in steps
+                if self.low * 0.999 <= digit * 10.0**power <= self.high * 1.001
+            ]
             if len(found) <= at_most:
                 break
         while len(found) > at_most:
@@ -155,8 +161,15 @@ def dodge(places: Sequence[float], apart: float, low: float, high: float) -> lis
     return placed
 
 
-def x_axis(canvas: Canvas, scale: Log | Linear, top: float, bottom: float, ticks: Sequence[float],
-           label: Callable[[float], str], title: str) -> None:
+def x_axis(
+    canvas: Canvas,
+    scale: Log | Linear,
+    top: float,
+    bottom: float,
+    ticks: Sequence[float],
+    label: Callable[[float], str],
+    title: str,
+) -> None:
     for tick in ticks:
         x = scale(tick)
         canvas.line(x, top, x, bottom, "grid")
@@ -167,8 +180,15 @@ def x_axis(canvas: Canvas, scale: Log | Linear, top: float, bottom: float, ticks
         canvas.text((scale.start + scale.end) / 2, bottom + 29, title, "axis", "middle")
 
 
-def y_axis(canvas: Canvas, scale: Log | Linear, left: float, right: float, ticks: Sequence[float],
-           label: Callable[[float], str], title: str) -> None:
+def y_axis(
+    canvas: Canvas,
+    scale: Log | Linear,
+    left: float,
+    right: float,
+    ticks: Sequence[float],
+    label: Callable[[float], str],
+    title: str,
+) -> None:
     for tick in ticks:
         y = scale(tick)
         canvas.line(left, y, right, y, "grid")

@@ -30,8 +30,13 @@ def outcome_of(outcomes: list, words: str) -> goals.RowOutcome:
 
 def result_in(raw: dict, suite: str, name: str, variant: str, **parameters: object) -> dict:
     results = next(one for one in raw["suites"] if one["suite"] == suite)["results"]
-    return next(one for one in results if one["name"] == name and one["variant"] == variant
-                and all(one["parameters"].get(key) == value for key, value in parameters.items()))
+    return next(
+        one
+        for one in results
+        if one["name"] == name
+        and one["variant"] == variant
+        and all(one["parameters"].get(key) == value for key, value in parameters.items())
+    )
 
 
 def scaled(result: dict, factor: float) -> None:
@@ -42,8 +47,13 @@ def scaled(result: dict, factor: float) -> None:
 
 
 def run_report(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-B", "-m", "report", *map(str, arguments)], cwd=ROOT / "bench",
-                          capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-B", "-m", "report", *map(str, arguments)],
+        cwd=ROOT / "bench",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 class Folder(unittest.TestCase):
@@ -186,8 +196,10 @@ class Compare(Folder):
         old, new = synthetic.whole_run(seed=1), synthetic.whole_run(seed=2)
         scaled(result_in(new, "ring_bench", "round_trip_mean", "vgpu", bytes=64), 1.3)
         found = compare.compare(parsed(old), parsed(new))
-        self.assertEqual({one.result.path() for one in found.worse},
-                         {"ring_bench/round_trip_mean/vgpu[bytes=64,placement=same_cache]"})
+        self.assertEqual(
+            {one.result.path() for one in found.worse},
+            {"ring_bench/round_trip_mean/vgpu[bytes=64,placement=same_cache]"},
+        )
 
     def test_fewer_than_five_rounds_are_not_judged(self) -> None:
         old, new = synthetic.whole_run(seed=1, rounds=4), synthetic.whole_run(seed=2, rounds=4)
@@ -231,9 +243,21 @@ class Files(Folder):
         one, other = synthetic.ring_bench(make), synthetic.model_load(make)
         environment = {"load": [0, 0, 0], "processes": [], "steal": 0, "warnings": ["the load average is 3.0"]}
         out = self.path("all.json")
-        found = run_report("merge", self.write("a.json", one), self.write("b.json", other), "--out", out,
-                           "--failed", "kernel_bench:it: broke", "--commit", "abc", "--mode", "quick",
-                           "--environment", "ring_bench:" + self.write("m.json", environment))
+        found = run_report(
+            "merge",
+            self.write("a.json", one),
+            self.write("b.json", other),
+            "--out",
+            out,
+            "--failed",
+            "kernel_bench:it: broke",
+            "--commit",
+            "abc",
+            "--mode",
+            "quick",
+            "--environment",
+            "ring_bench:" + self.write("m.json", environment),
+        )
         self.assertEqual(found.returncode, 0, found.stderr)
         results = model.load(out)
         self.assertEqual([suite.name for suite in results.suites], ["ring_bench", "model_load"])
@@ -293,8 +317,10 @@ class Page(Folder):
         for result in parsed(raw):
             for field in ("p50", "p99", "max"):
                 self.assertIn(units.quantity(result.summary[field], result.unit), text, result.path())
-        self.assertEqual(reader.tags.count("tr") - len(raw["suites"]) - 1,
-                         len(list(parsed(raw))) + sum(1 + len(row.checks) for row in goals.GOALS))
+        self.assertEqual(
+            reader.tags.count("tr") - len(raw["suites"]) - 1,
+            len(list(parsed(raw))) + sum(1 + len(row.checks) for row in goals.GOALS),
+        )
         for row in goals.GOALS:
             self.assertIn(row.what, text)
         for word in ("Made-up CPU", "0123456789ab", "this machine has no two processors placed so"):
@@ -324,24 +350,41 @@ class Page(Folder):
 
     def test_an_unknown_suite_and_a_single_sample_still_make_a_page(self) -> None:
         make = synthetic.Maker(samples=1, rounds=1)
-        self.read(synthetic.merged(synthetic.suite("new_bench", [make.latency("thing", "vgpu", 5.0),
-                                                                  make.single("share", "vgpu", 0.0, "rate", "1/s")])))
+        self.read(
+            synthetic.merged(
+                synthetic.suite(
+                    "new_bench", [make.latency("thing", "vgpu", 5.0), make.single("share", "vgpu", 0.0, "rate", "1/s")]
+                )
+            )
+        )
         self.read(synthetic.merged())
 
     def test_a_report_can_be_made_again_from_its_file(self) -> None:
         out = self.path("report.html")
-        self.assertEqual(run_report("render", self.write("r.json", synthetic.whole_run(samples=50)), "--out", out).returncode, 0)
+        self.assertEqual(
+            run_report("render", self.write("r.json", synthetic.whole_run(samples=50)), "--out", out).returncode, 0
+        )
         self.assertTrue(out.read_text(encoding="utf-8").startswith("<!DOCTYPE html>"))
 
 
 class Words(unittest.TestCase):
     def test_quantities_have_three_digits_and_a_unit(self) -> None:
-        for value, unit, text in ((76.12, "ns", "76.1 ns"), (999.7, "ns", "1.00 µs"), (0.0123, "s", "12.3 ms"),
-                                  (11.24e9, "B/s", "11.2 GB/s"), (9.38e6, "1/s", "9.38 M/s"), (1.048, "x", "1.05 ×"),
-                                  (0, "ns", "0 ns"), (9.999, "ns", "10.0 ns"), (0.00456, "ns", "0.00456 ns")):
+        for value, unit, text in (
+            (76.12, "ns", "76.1 ns"),
+            (999.7, "ns", "1.00 µs"),
+            (0.0123, "s", "12.3 ms"),
+            (11.24e9, "B/s", "11.2 GB/s"),
+            (9.38e6, "1/s", "9.38 M/s"),
+            (1.048, "x", "1.05 ×"),
+            (0, "ns", "0 ns"),
+            (9.999, "ns", "10.0 ns"),
+            (0.00456, "ns", "0.00456 ns"),
+        ):
             self.assertEqual(units.quantity(value, unit), text)
-        self.assertEqual([units.size(one) for one in (64, 1024, 16 << 20, 1 << 30, 1500)],
-                         ["64 B", "1 KiB", "16 MiB", "1 GiB", "1.46 KiB"])
+        self.assertEqual(
+            [units.size(one) for one in (64, 1024, 16 << 20, 1 << 30, 1500)],
+            ["64 B", "1 KiB", "16 MiB", "1 GiB", "1.46 KiB"],
+        )
 
     def test_shares_are_of_plain_memcpy(self) -> None:
         raw = synthetic.whole_run(noise=0.0)
