@@ -270,6 +270,13 @@ bool Suite::quick() const noexcept {
   return state_->quick;
 }
 
+void Suite::cut_rounds(uint64_t least_ns) {
+  const auto least_ms = static_cast<int64_t>(std::max<uint64_t>(1, least_ns / 1'000'000));
+  const int64_t parts = std::clamp<int64_t>(state_->budget_ms / least_ms, 1, 8);
+  state_->rounds *= parts;
+  state_->budget_ms /= parts;
+}
+
 void Suite::note(const std::string& name, const std::string& value) {
   state_->notes[name] = value;
 }

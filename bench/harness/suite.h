@@ -98,6 +98,10 @@ class Suite {
   // After parse().
   bool quick() const noexcept;
 
+  // Cases that need a fresh look at the machine's state, which a host may change within seconds: every round
+  // is cut into as many as eight shorter ones of at least `least_ns`. Before run().
+  void cut_rounds(uint64_t least_ns);
+
   // A word for the reader of the result, say which mapping or library version was used.
   void note(const std::string& name, const std::string& value);
 

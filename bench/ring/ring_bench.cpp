@@ -15,6 +15,7 @@ int main(int argc, char** argv) {
   if (const auto status = suite.parse(argc, argv)) {
     return *status;
   }
+  suite.cut_rounds(5'000'000);
   suite.note("mapping", "memfd, write-back, inherited over fork");
   suite.note("queue_bytes", std::to_string(kQueueBytes));
   suite.note("moodycamel_readerwriterqueue",

@@ -1,7 +1,8 @@
 // The ring itself. `vgpu` does what a session and the device do for every record: after publishing the guest
 // looks whether the device sleeps, the device tells its progress after each batch and looks whether the guest
-// sleeps, and both spin and park as they do in earnest. `vgpu_no_wakeup` leaves those looks out and polls for
-// ever.
+// sleeps, and both spin and park as they do in earnest. `vgpu_fence_each` is the same where no side can fence
+// for the other (a VM), so that each look costs a fence. `vgpu_no_wakeup` leaves the looks out and never
+// sleeps.
 #include <cstring>
 #include <stdexcept>
 
@@ -18,10 +19,22 @@ namespace {
 constexpr std::size_t kRegionBytes = 1 << 20;
 constexpr uint64_t kParkNs = 100'000'000;
 
-template <std::size_t Bytes, bool Wakeup>
+// As the device's channel server has it.
+constexpr uint64_t kStreamGapNs = 500;
+
+enum class Waking { kSleeperFences, kBothFence, kNone };
+
+constexpr const char* variant_name(Waking waking) {
+  return waking == Waking::kSleeperFences ? "vgpu"
+         : waking == Waking::kBothFence   ? "vgpu_fence_each"
+                                          : "vgpu_no_wakeup";
+}
+
+template <std::size_t Bytes, Waking How>
 class VgpuLink {
  public:
-  static constexpr const char* kVariant = Wakeup ? "vgpu" : "vgpu_no_wakeup";
+  static constexpr const char* kVariant = variant_name(How);
+  static constexpr bool kWakes = How != Waking::kNone;
   static constexpr std::size_t kBytes = Bytes;
   static constexpr bool kThreads = false;
   static constexpr std::size_t kWords = (Bytes - sizeof(ring::RecordHeader)) / 8;
@@ -32,6 +45,9 @@ class VgpuLink {
       throw std::runtime_error("the region cannot be formatted");
     }
     view_ = ring::RegionView(memory_.bytes(), *geometry).channel(0);
+    if (How == Waking::kSleeperFences && ring::register_for_remote_fences()) {
+      fences_ = ring::Fences::kSleeper;
+    }
   }
 
   class Client {
@@ -39,7 +55,7 @@ class VgpuLink {
     explicit Client(VgpuLink& link)
         : view_(link.view_),
           producer_(view_.ring, &view_.control->consumer.consumed, &view_.control->producer.published),
-          waits_(*view_.control, ring::futex_wait_ops()),
+          waits_(*view_.control, ring::futex_wait_ops(), ring::kDefaultSpinNs, link.fences_),
           slots_(view_.reply_count) {}
     void send(uint64_t first, uint32_t count) {
       for (uint64_t number = first; number != first + count; ++number) {
@@ -52,7 +68,7 @@ class VgpuLink {
       const uint64_t tag = ring::reply_tag(write(number, slot));
       publish();
       const uint64_t& word = view_.reply_slot(slot)->tag;
-      if constexpr (Wakeup) {
+      if constexpr (kWakes) {
         waits_.wait(
             ring::GuestWait::kReply, word, [tag](uint64_t value) { return value == tag; }, ring::kNoTimeout);
       } else {
@@ -81,7 +97,7 @@ class VgpuLink {
     }
     void publish() {
       producer_.publish();
-      if constexpr (Wakeup) {
+      if constexpr (kWakes) {
         waits_.notify_consumer();
       }
     }
@@ -89,7 +105,7 @@ class VgpuLink {
       publish();
       std::byte* record = nullptr;
       const auto reserve = [&](uint64_t) { return (record = producer_.try_reserve(Bytes)) != nullptr; };
-      if constexpr (Wakeup) {
+      if constexpr (kWakes) {
         waits_.wait(ring::GuestWait::kConsumed, view_.control->consumer.consumed, reserve, ring::kNoTimeout);
       } else {
         while (!reserve(0)) {
@@ -110,7 +126,12 @@ class VgpuLink {
         : view_(link.view_),
           consumer_(view_.ring),
           waits_(*view_.control, ring::futex_wait_ops()),
-          record_(std::make_unique<Record>()) {}
+          record_(std::make_unique<Record>()) {
+      waits_.set_fences(link.fences_);
+      if (link.fences_ == ring::Fences::kSleeper && !ring::register_for_remote_fences()) {
+        throw std::runtime_error("the peer cannot be fenced from here");
+      }
+    }
 
     template <typename OnMessage>
     void receive(OnMessage&& on_message) {
@@ -130,21 +151,20 @@ class VgpuLink {
           progress();
         }
       }
-      if constexpr (Wakeup) {
-        if (taken != 0) {
-          progress();
-        } else {
-          waits_.wait([&] { return consumer_.ready(); }, kParkNs);
-        }
-      } else if (taken < kMostTaken && given_back_ != consumer_.position()) {
+      if (taken != 0) {
         progress();
+        return;
+      }
+      const auto ready = [&] { return consumer_.ready(); };
+      if (!waits_.spin(ready, consumer_.streaming() ? kStreamGapNs : 0) && kWakes) {
+        waits_.park(ready, kParkNs);
       }
     }
     void answer(uint64_t /*number*/) {
       ring::RecordHeader header;
       std::memcpy(&header, record_->bytes, sizeof(header));
       ring::write_reply(view_, header.reply_slot, consumer_.record_position(), 0, {});
-      if constexpr (Wakeup) {
+      if constexpr (kWakes) {
         waits_.notify_guest(ring::GuestWait::kReply, view_.reply_slot(header.reply_slot)->tag);
       }
     }
@@ -156,7 +176,7 @@ class VgpuLink {
     };
     void progress() {
       given_back_ = consumer_.position();
-      if constexpr (Wakeup) {
+      if constexpr (kWakes) {
         waits_.store_progress(given_back_, given_back_);
       } else {
         ring::store_release(view_.control->consumer.consumed, given_back_);
@@ -173,30 +193,39 @@ class VgpuLink {
  private:
   SharedMemory memory_{kRegionBytes};
   ring::ChannelView view_;
+  ring::Fences fences_ = ring::Fences::kBoth;
 };
+
+constexpr Waking kReal = Waking::kSleeperFences;
+constexpr Waking kFenced = Waking::kBothFence;
+constexpr Waking kBare = Waking::kNone;
 
 template <std::size_t Bytes>
 void add_streams(Suite& suite, const Where& where) {
   for (const uint32_t batch : {1U, 8U, 32U}) {
-    add_stream<VgpuLink<Bytes, true>>(suite, where, batch);
-    add_stream<VgpuLink<Bytes, false>>(suite, where, batch);
+    add_stream<VgpuLink<Bytes, kReal>>(suite, where, batch);
+    add_stream<VgpuLink<Bytes, kBare>>(suite, where, batch);
   }
 }
 
 }  // namespace
 
 void add_vgpu(Suite& suite, const Where& where) {
-  add_round_trip<VgpuLink<64, true>>(suite, where);
-  add_round_trip<VgpuLink<64, false>>(suite, where);
-  add_round_trip<VgpuLink<256, true>>(suite, where);
+  add_round_trip<VgpuLink<64, kReal>>(suite, where);
+  add_round_trip<VgpuLink<64, kFenced>>(suite, where);
+  add_round_trip<VgpuLink<64, kBare>>(suite, where);
+  add_round_trip<VgpuLink<256, kReal>>(suite, where);
   add_streams<64>(suite, where);
+  add_stream<VgpuLink<64, kFenced>>(suite, where, 1);
   add_streams<256>(suite, where);
   add_streams<1024>(suite, where);
   add_streams<4096>(suite, where);
-  add_submit<VgpuLink<64, true>>(suite, where);
-  add_submit<VgpuLink<64, false>>(suite, where);
-  add_submit<VgpuLink<256, true>>(suite, where);
-  add_submit<VgpuLink<256, false>>(suite, where);
+  add_submit<VgpuLink<64, kReal>>(suite, where);
+  add_submit<VgpuLink<64, kFenced>>(suite, where);
+  add_submit<VgpuLink<64, kBare>>(suite, where);
+  add_submit<VgpuLink<256, kReal>>(suite, where);
+  add_submit<VgpuLink<256, kFenced>>(suite, where);
+  add_submit<VgpuLink<256, kBare>>(suite, where);
 }
 
 }  // namespace vgpu::bench

@@ -49,12 +49,23 @@ class Region {
       throw std::runtime_error("the region cannot be formatted");
     }
     view_ = ring::RegionView(memory_.bytes(), *geometry).channel(0);
+    if (ring::register_for_remote_fences()) {
+      fences_ = ring::Fences::kSleeper;
+    }
   }
   const ring::ChannelView& view() const noexcept { return view_; }
+  // For each side, in its own process.
+  ring::Fences fences() const {
+    if (fences_ == ring::Fences::kSleeper && !ring::register_for_remote_fences()) {
+      throw std::runtime_error("the peer cannot be fenced from here");
+    }
+    return fences_;
+  }
 
  private:
   SharedMemory memory_{kRegionBytes};
   ring::ChannelView view_;
+  ring::Fences fences_ = ring::Fences::kBoth;
 };
 
 // A scheme has a Sleeper, whose sleep(number) returns when it was woken, and a Waker with asleep(number),
@@ -69,7 +80,9 @@ class DeviceScheme {
         : consumer_(scheme.region_.view().ring),
           waits_(*scheme.region_.view().control, ring::futex_wait_ops()),
           record_(std::make_unique<Record>()),
-          control_(*scheme.region_.view().control) {}
+          control_(*scheme.region_.view().control) {
+      waits_.set_fences(scheme.region_.fences());
+    }
     void sleep(uint64_t /*number*/) {
       for (;;) {
         const auto bytes = consumer_.try_read(record_->bytes);
@@ -98,7 +111,7 @@ class DeviceScheme {
     Waker(DeviceScheme& scheme, Meeting& /*meeting*/)
         : control_(*scheme.region_.view().control),
           producer_(scheme.region_.view().ring, &control_.consumer.consumed, &control_.producer.published),
-          waits_(control_, ring::futex_wait_ops()) {}
+          waits_(control_, ring::futex_wait_ops(), ring::kDefaultSpinNs, scheme.region_.fences()) {}
     bool asleep(uint64_t /*number*/) const { return ring::load_relaxed(control_.park.consumer_parked) != 0; }
     void wake(uint64_t number) {
       std::byte* record = producer_.try_reserve(64);
@@ -131,7 +144,9 @@ class GuestScheme {
   class Sleeper {
    public:
     Sleeper(GuestScheme& scheme, Meeting& meeting)
-        : view_(scheme.region_.view()), waits_(*view_.control, ring::futex_wait_ops()), meeting_(meeting) {}
+        : view_(scheme.region_.view()),
+          waits_(*view_.control, ring::futex_wait_ops(), ring::kDefaultSpinNs, scheme.region_.fences()),
+          meeting_(meeting) {}
     // The record that is answered does not matter here: its position is the number.
     void sleep(uint64_t number) {
       store_release(meeting_.sleeping, number);
@@ -149,7 +164,9 @@ class GuestScheme {
   class Waker {
    public:
     Waker(GuestScheme& scheme, Meeting& meeting)
-        : view_(scheme.region_.view()), waits_(*view_.control, ring::futex_wait_ops()), meeting_(meeting) {}
+        : view_(scheme.region_.view()), waits_(*view_.control, ring::futex_wait_ops()), meeting_(meeting) {
+      waits_.set_fences(scheme.region_.fences());
+    }
     bool asleep(uint64_t number) const {
       return load_acquire(meeting_.sleeping) == number &&
              ring::load_relaxed(view_.control->guest_park.on_reply) != 0;

@@ -7,11 +7,16 @@ int main(int argc, char** argv) {
   using namespace vgpu::bench;
   Suite suite("example_suite");
   bool with_failure = false;
+  bool cut = false;
+  suite.option("--cut-rounds", cut, "cut rounds into shorter ones");
   suite.option("--with-failure", with_failure, "add a case that fails");
   if (const auto status = suite.parse(argc, argv)) {
     return *status;
   }
   suite.note("mapping", "none");
+  if (cut) {
+    suite.cut_rounds(5'000'000);
+  }
   suite.add({"round_trip", "fixed", {{"bytes", 64}, {"placement", "same_cache"}}}, [](Round& round) {
     for (uint64_t ns = 1; ns <= 100; ++ns) {
       round.latencies().record(ns);

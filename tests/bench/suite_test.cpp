@@ -113,6 +113,14 @@ TEST_F(SuiteTest, RunsTheVariantsOfOneMeasurementNextToEachOther) {
   EXPECT_EQ(all.at("results").at(1).at("variant"), "other") << "registered after another measurement's";
 }
 
+TEST_F(SuiteTest, RoundsCanBeCutIntoShorterOnes) {
+  ASSERT_EQ(run("--rounds 2 --budget-ms 20 --cut-rounds --out " + out()), 0) << log();
+  const json all = result();
+  EXPECT_EQ(all.at("options").at("rounds"), 8);
+  EXPECT_EQ(all.at("options").at("budget_ms"), 5);
+  EXPECT_EQ(all.at("results").at(0).at("rounds").size(), 8U);
+}
+
 TEST_F(SuiteTest, SaysWhatItSkippedAndWhy) {
   ASSERT_EQ(run("--quick --out " + out()), 0) << log();
   const json all = result();
