@@ -40,7 +40,7 @@ std::expected<std::vector<uint64_t>, std::string> measure(const pci::Bar& bar, u
   if (!claim) return std::unexpected(claim.error().text);
   const auto& view = claim->view();
   auto& control = *view.control;
-  ring::GuestWaits waits(control, bar.wait_ops());
+  ring::GuestWaits waits(control, bar.wait_ops(), ring::kDefaultSpinNs, claim->fences());
   ring::Producer producer(view.ring, &control.consumer.consumed, &control.producer.published,
                           bar.write_combining_file());
   ring::DeviceWatch watch(region.header(), found->generation, &control, claim->nonce());

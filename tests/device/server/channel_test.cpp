@@ -200,6 +200,19 @@ TEST(Channel, AReleasedChannelIsEmptyForTheNextOwner) {
   EXPECT_EQ(second->call(PingRequest{.cookie = 8}).as<PingReply>().cookie, 8u);
 }
 
+TEST(Channel, WhoFollowsAKilledOwnerAtOnceFindsNothingOfIt) {
+  // Whether the device sees the one go before it sees the other come is up to it; each has its own work.
+  TestDevice device(1);
+  for (uint32_t round = 0; round < 20; ++round) {
+    auto owner = attach(device);
+    EXPECT_EQ(owner->view().bulk[100], std::byte{0}) << round;
+    EXPECT_EQ(owner->call(MemAllocRequest{.bytes = 1 << 20}).status, Status::kSuccess) << round;
+    owner->view().bulk[100] = std::byte{0x5a};
+    owner->die();
+  }
+  EXPECT_TRUE(eventually([&] { return device.backend.state.memory_in_use.load() == 0; }));
+}
+
 TEST(Channel, AnOwnerThatLeavesDuringALongKernelFreesItsChannel) {
   TestDevice device(1);
   auto first = attach(device);

@@ -132,6 +132,8 @@ class Guest {
   ring::GuestWaits& waits() { return waits_; }
   uint64_t generation() const { return generation_; }
   void release() { claim_.release(); }
+  // Loses the lock without a word, as a killed process does.
+  void die() { claim_.abandon_after_fork(); }
 
   ring::DeviceLoss loss = ring::DeviceLoss::kStopped;
 
@@ -141,7 +143,7 @@ class Guest {
         region_(region),
         generation_(generation),
         claim_(std::move(claim)),
-        waits_(*claim_.view().control, bar_.wait_ops()),
+        waits_(*claim_.view().control, bar_.wait_ops(), ring::kDefaultSpinNs, claim_.fences()),
         producer_(claim_.view().ring, &claim_.view().control->consumer.consumed,
                   &claim_.view().control->producer.published) {}
 
