@@ -2,10 +2,10 @@
 // has the machine to itself; the first case of a size that a round asks for measures them all.
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <cstring>
-#include <map>
 #include <memory>
 #include <new>
 
@@ -22,6 +22,9 @@ constexpr std::size_t kHugePage = 2 << 20;
 constexpr unsigned kFewest = 3;
 // A round does not take longer for the small sizes than their figures need.
 constexpr unsigned kMost = 20'000;
+// A small copy takes less than the clock: as many as this makes are timed together.
+constexpr std::size_t kTogether = 32 << 10;
+constexpr std::size_t kMostTogether = 64;
 
 // Ordinary memory of a program, every page present. Aligned as the largest mappings are, so that all ways
 // copy between equally aligned addresses.
@@ -61,7 +64,7 @@ constexpr std::array<const char*, kWays> kWayNames{
     "memcpy",           "memcpy_huge_pages", "pageable_to_device",
     "pageable_to_host", "pinned_to_device",  "pinned_to_host"};
 
-// Everything one size needs. Warm: each way is used once before it counts.
+// Everything one size needs.
 class Copies {
  public:
   Copies(Cuda& cuda, std::size_t bytes, const std::string& region)
@@ -75,6 +78,31 @@ class Copies {
     if (!pinned_.in_region(region)) {
       throw std::runtime_error("no room for pinned memory in the region");
     }
+    uint64_t word = 1;
+    for (std::size_t i = 0; i < bytes; i += sizeof(word)) {
+      word = word * 6364136223846793005 + 1442695040888963407;
+      std::memcpy(source_.data() + i, &word, sizeof(word));
+    }
+    std::memcpy(pinned_.data(), source_.data(), bytes);
+  }
+
+  // All ways once, which also warms them up, and that each brings the bytes that were sent.
+  void try_all() {
+    copy(kMemcpyHugePages);
+    copy(kMemcpy);
+    const auto expect = [this](Way there, Way back, const std::byte* where) {
+      check(cuMemsetD8Async(device_.address(), 0, bytes_, cuda_.stream()), "cuMemsetD8Async");
+      cuda_.synchronize();
+      copy(there);
+      std::memset(const_cast<std::byte*>(where), 0, bytes_);
+      copy(back);
+      if (std::memcmp(where, source_.data(), bytes_) != 0) {
+        throw std::runtime_error(std::string("other bytes came back from ") + kWayNames[there] + " and " +
+                                 kWayNames[back]);
+      }
+    };
+    expect(kPinnedToDevice, kPageableToHost, destination_.data());
+    expect(kPageableToDevice, kPinnedToHost, pinned_.data());
   }
 
   // From the call until the bytes are where they belong.
@@ -148,9 +176,8 @@ class Size {
     for (auto& rates : rates_) {
       rates.clear();
     }
-    for (std::size_t way = 0; way < kWays; ++way) {
-      copies.copy(static_cast<Way>(way));
-    }
+    copies.try_all();
+    const std::size_t together = std::clamp<std::size_t>(kTogether / bytes_, 1, kMostTogether);
     const Deadline deadline(budget_ns);
     // Each time another one comes first, so that none always finds the caches as the same other one left
     // them.
@@ -158,9 +185,11 @@ class Size {
       for (std::size_t i = 0; i < kWays; ++i) {
         const auto way = static_cast<Way>(order(turn, i));
         const uint64_t start = clock.begin();
-        copies.copy(way);
+        for (std::size_t k = 0; k < together; ++k) {
+          copies.copy(way);
+        }
         const uint64_t end = clock.end();
-        rates_[way].push_back(static_cast<double>(bytes_) * 1e12 /
+        rates_[way].push_back(static_cast<double>(bytes_ * together) * 1e12 /
                               static_cast<double>(std::max<uint64_t>(clock.to_ps(end - start), 1)));
       }
     }

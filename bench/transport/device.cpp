@@ -126,22 +126,17 @@ bool Device::pin_worker(int processor) const {
   return all && !error;
 }
 
-uint64_t cpu_time_ns(const std::vector<pid_t>& processes) {
-  uint64_t sum = 0;
-  for (const pid_t process : processes) {
-    clockid_t clock = 0;
-    timespec used{};
-    if (const int error = ::clock_getcpuclockid(process, &clock); error != 0) {
-      throw std::system_error(error, std::generic_category(),
-                              "CPU clock of process " + std::to_string(process));
-    }
-    if (::clock_gettime(clock, &used) != 0) {
-      throw std::system_error(errno, std::generic_category(),
-                              "CPU time of process " + std::to_string(process));
-    }
-    sum += static_cast<uint64_t>(used.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(used.tv_nsec);
+uint64_t cpu_time_ns(pid_t process) {
+  clockid_t clock = 0;
+  timespec used{};
+  if (const int error = ::clock_getcpuclockid(process, &clock); error != 0) {
+    throw std::system_error(error, std::generic_category(),
+                            "CPU clock of process " + std::to_string(process));
   }
-  return sum;
+  if (::clock_gettime(clock, &used) != 0) {
+    throw std::system_error(errno, std::generic_category(), "CPU time of process " + std::to_string(process));
+  }
+  return static_cast<uint64_t>(used.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(used.tv_nsec);
 }
 
 }  // namespace vgpu::bench

@@ -40,7 +40,7 @@ class Device {
   pid_t supervisor_ = -1;
 };
 
-// CPU time that the processes used so far, all their threads, in nanoseconds. Throws std::system_error.
-uint64_t cpu_time_ns(const std::vector<pid_t>& processes);
+// CPU time that the process used so far, all its threads, in nanoseconds. Throws std::system_error.
+uint64_t cpu_time_ns(pid_t process);
 
 }  // namespace vgpu::bench

@@ -325,13 +325,22 @@ void measure_idle(Round& round, Setup& setup) {
     return;
   }
   const Clients client(setup.shared_device().path(), Work::kIdle, 1);
-  std::vector<pid_t> processes = setup.shared_device().processes();
-  const std::vector<pid_t> clients = client.processes();
-  processes.insert(processes.end(), clients.begin(), clients.end());
+  const std::vector<pid_t> device = setup.shared_device().processes();
+  const std::vector<std::pair<const char*, pid_t>> processes{
+      {"supervisor_ms", device.at(0)}, {"worker_ms", device.at(1)}, {"client_ms", client.processes().at(0)}};
   std::this_thread::sleep_for(std::chrono::milliseconds(1500));  // until both sides have gone to rest
-  const uint64_t before = cpu_time_ns(processes);
+  std::vector<uint64_t> before;
+  for (const auto& [name, process] : processes) {
+    before.push_back(cpu_time_ns(process));
+  }
   std::this_thread::sleep_for(std::chrono::seconds(setup.idle_seconds));
-  round.record(static_cast<double>(cpu_time_ns(processes) - before) / 1e6);
+  double sum = 0;
+  for (std::size_t i = 0; i < processes.size(); ++i) {
+    const double used = static_cast<double>(cpu_time_ns(processes[i].second) - before[i]) / 1e6;
+    round.note(processes[i].first, used);
+    sum += used;
+  }
+  round.record(sum);
 }
 
 }  // namespace
