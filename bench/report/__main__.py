@@ -29,7 +29,7 @@ def _merge(arguments: argparse.Namespace) -> int:
     for key in ("started", "commit", "mode", "command"):
         if value := getattr(arguments, key):
             merged[key] = value
-    for path in arguments.files:
+    for path in arguments.suite:
         raw = model.read_json(path)
         model.parse(raw, path)
         merged["suites"] += raw["suites"] if "suites" in raw else [raw]
@@ -79,7 +79,7 @@ def main() -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("merge", help="several suites' files into one")
-    command.add_argument("files", nargs="*", metavar="FILE")
+    command.add_argument("--suite", action="append", default=[], metavar="FILE", help="what a benchmark wrote")
     command.add_argument("--out", required=True)
     command.add_argument("--failed", action="append", default=[], metavar="SUITE:REASON")
     command.add_argument(

@@ -9,7 +9,7 @@ from .model import Result
 OURS, PEER, BASELINE = "vgpu", "peer", "baseline"
 
 # What the machine, or the simplest program, does: whatever else is measured beside it stands on it.
-_BASELINES = ("bare", "memcpy", "read_and_memcpy")
+_BASELINES = ("bare", "memcpy", "read_and_memcpy", "cpp")
 
 
 # What a reader calls them.
@@ -18,6 +18,7 @@ _NAMES = {
     "bare_full_line": "bare full line",
     "bare_lines": "bare lines",
     "vgpu_no_wakeup": "vgpu without wake-ups",
+    "vgpu_fence_each": "vgpu, fences on both sides",
     "boost_spsc_queue": "boost spsc_queue",
     "moodycamel_readerwriterqueue": "readerwriterqueue",
     "index_queue": "index queue",
@@ -28,6 +29,8 @@ _NAMES = {
     "memcpy_huge_pages": "memcpy, huge pages",
     "read_and_memcpy": "read + memcpy",
     "read_and_memcpy_new_memory": "read + memcpy, new memory",
+    "cpp": "C++, one core",
+    "cpp_all_cores": "C++, all cores",
     "cpu": "the same client on its CPU",
 }
 
@@ -47,7 +50,7 @@ def name_of(variant: str) -> str:
 
 def plainness(result: Result) -> bool:
     """A sorting key: of several baselines the plainest is what everything is compared with."""
-    return result.variant not in ("bare_cache_line", "memcpy", "read_and_memcpy")
+    return result.variant not in ("bare_cache_line", "memcpy", "read_and_memcpy", "cpp_all_cores")
 
 
 def baseline_of(result: Result, among: Iterable[Result]) -> Result | None:

@@ -69,7 +69,14 @@ TEXTS = {
         "The loading call alone, as the client times it, on a device that is warm and has loaded the model before. "
         "Beside it: the file from the page cache into memory, and one memcpy.",
     ),
-    ("kernel_bench", "launch"): ("Launches", "From the launch until the kernel has run, on the software device."),
+    ("kernel_bench", "empty_kernel"): (
+        "An empty kernel",
+        "From the launch until it has run. Submit: what the launch alone costs the caller.",
+    ),
+    ("kernel_bench", "saxpy"): ("saxpy", "Beside the same as a plain C++ loop, as is every load below."),
+    ("kernel_bench", "reduction"): ("A reduction", ""),
+    ("kernel_bench", "mul_mat_vec_q4"): ("A vector times a matrix of 4-bit weights", ""),
+    ("kernel_bench", "attention"): ("Attention", ""),
 }
 
 # Names that are told with another's, and how their figures are told from those.

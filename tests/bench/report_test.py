@@ -209,10 +209,10 @@ class Compare(Folder):
 
     def test_results_of_one_file_alone_are_named(self) -> None:
         old, new = synthetic.whole_run(seed=1), synthetic.whole_run(seed=2)
-        result_in(new, "kernel_bench", "launch", "saxpy")["variant"] = "daxpy"
+        result_in(new, "kernel_bench", "empty_kernel", "submit")["variant"] = "post"
         text = compare.report(compare.compare(parsed(old), parsed(new)))
-        self.assertIn("only in the old file: kernel_bench/launch/saxpy", text)
-        self.assertIn("only in the new file: kernel_bench/launch/daxpy", text)
+        self.assertIn("only in the old file: kernel_bench/empty_kernel/submit", text)
+        self.assertIn("only in the new file: kernel_bench/empty_kernel/post", text)
 
 
 class Files(Folder):
@@ -245,18 +245,20 @@ class Files(Folder):
         out = self.path("all.json")
         found = run_report(
             "merge",
+            "--environment",
+            "ring_bench:" + self.write("m.json", environment),
+            "--suite",
             self.write("a.json", one),
+            "--failed",
+            "kernel_bench:it: broke",
+            "--suite",
             self.write("b.json", other),
             "--out",
             out,
-            "--failed",
-            "kernel_bench:it: broke",
             "--commit",
             "abc",
             "--mode",
             "quick",
-            "--environment",
-            "ring_bench:" + self.write("m.json", environment),
         )
         self.assertEqual(found.returncode, 0, found.stderr)
         results = model.load(out)

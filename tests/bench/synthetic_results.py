@@ -221,13 +221,17 @@ def transport_bench(make: Maker) -> dict:
 
 
 def kernel_bench(make: Maker) -> dict:
-    return suite(
-        "kernel_bench",
-        [
-            make.latency("launch", variant, median, 0.2)
-            for variant, median in (("empty", 2100.0), ("saxpy", 41e3), ("reduction", 58e3), ("mul_mat_vec_q", 310e3))
-        ],
-    )
+    results = [
+        make.latency("empty_kernel", variant, median, 0.2, blocks=1)
+        for variant, median in (("submit", 80.0), ("vgpu", 2100.0))
+    ]
+    for name, median in (("saxpy", 41e3), ("mul_mat_vec_q4", 310e3)):
+        results += [
+            make.latency(name, "vgpu", median * 1.2, 0.2, elements=1 << 20),
+            make.latency(name, "cpp", median * 1.9, 0.2, elements=1 << 20),
+            make.latency(name, "cpp_all_cores", median, 0.2, elements=1 << 20),
+        ]
+    return suite("kernel_bench", results)
 
 
 def model_load(make: Maker) -> dict:
