@@ -160,6 +160,15 @@ const char* mapping_kind_name(MappingKind kind) noexcept {
   return "uncached";
 }
 
+std::optional<MappingKind> mapping_kind_of_name(std::string_view name) noexcept {
+  for (const auto kind : {MappingKind::kWriteBack, MappingKind::kWriteCombining, MappingKind::kUncached}) {
+    if (name == mapping_kind_name(kind)) {
+      return kind;
+    }
+  }
+  return std::nullopt;
+}
+
 Bar::Bar(std::byte* data, std::size_t size, Carrier carrier, std::string path, std::string lock_path) noexcept
     : data_(data), size_(size), carrier_(carrier), path_(std::move(path)), lock_path_(std::move(lock_path)) {}
 

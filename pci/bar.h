@@ -5,8 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <expected>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "ring/channel_lock.h"
 #include "ring/error.h"
@@ -30,6 +32,7 @@ enum class Access : uint32_t { kReadOnly, kReadWrite };
 
 const char* carrier_name(Carrier carrier) noexcept;
 const char* mapping_kind_name(MappingKind kind) noexcept;
+std::optional<MappingKind> mapping_kind_of_name(std::string_view name) noexcept;
 
 // A mapping, owned. Movable. Const members are safe from any thread.
 class Bar {

@@ -1,6 +1,7 @@
 // Locating, mapping and checking the region.
 #include "shim/session/attachment.h"
 
+#include <cstdlib>
 #include <cstring>
 
 #include "pci/locate.h"
@@ -12,6 +13,22 @@
 namespace vgpu::shim {
 
 using protocol::Status;
+
+namespace {
+
+pci::MappingKind mapping_of(const pci::Bar& bar) {
+  if (const char* forced = std::getenv("VGPU_MAPPING"); forced != nullptr) {
+    if (const auto kind = pci::mapping_kind_of_name(forced)) {
+      return *kind;
+    }
+    log_line("VGPU_MAPPING=%s is not write-back, write-combining or uncached: measured instead", forced);
+  }
+  // A file is memory like any other.
+  return bar.carrier() == pci::Carrier::kFile ? pci::MappingKind::kWriteBack
+                                              : pci::measure_mapping(bar.bytes(), bar.write_combining_file());
+}
+
+}  // namespace
 
 Status status_of(ring::ErrorCode code) noexcept {
   switch (code) {
@@ -62,6 +79,7 @@ std::expected<std::unique_ptr<Attachment>, Failure> Attachment::over(pci::Bar ba
   attachment->bar_ = std::move(bar);
   attachment->found_ = *found;
   attachment->region_ = ring::RegionView(attachment->bar_.bytes(), found->geometry);
+  attachment->mapping_ = mapping_of(attachment->bar_);
   std::memcpy(&attachment->info_, &attachment->region_.device_info(), sizeof(ring::DeviceInfo));
   if (!attachment->serving()) {
     return std::unexpected(
@@ -83,8 +101,8 @@ std::expected<std::unique_ptr<Attachment>, Failure> Attachment::open() {
     std::expected<std::unique_ptr<Attachment>, Failure> attachment =
         bar ? over(std::move(*bar)) : std::unexpected(Failure{status_of(bar.error().code), bar.error().text});
     if (attachment) {
-      log_line("attached to %s, device version %s", (*attachment)->bar().path().c_str(),
-               (*attachment)->found().vgpu_version);
+      log_line("attached to %s (%s), device version %s", (*attachment)->bar().path().c_str(),
+               pci::mapping_kind_name((*attachment)->mapping()), (*attachment)->found().vgpu_version);
       return attachment;
     }
     if (!have_reason) {

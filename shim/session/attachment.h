@@ -32,6 +32,8 @@ class Attachment {
   const pci::Bar& bar() const noexcept { return bar_; }
   // A copy made at attach: the device may be restarted, the answer to a query may not change.
   const ring::DeviceInfo& info() const noexcept { return info_; }
+  // How the processor maps the region, measured at attach; VGPU_MAPPING forces it (for tests).
+  pci::MappingKind mapping() const noexcept { return mapping_; }
   // Serving, same generation as at attach. One look, no waiting.
   bool serving() const noexcept;
 
@@ -42,6 +44,7 @@ class Attachment {
   ring::FoundRegion found_;
   ring::RegionView region_;
   ring::DeviceInfo info_{};
+  pci::MappingKind mapping_ = pci::MappingKind::kWriteBack;
 };
 
 // The CUDA status for an error of ring/ or pci/.

@@ -7,8 +7,7 @@
 namespace vgpu::shim {
 namespace {
 
-// Small enough that source, slot and destination of a chunk stay in a second-level cache, large enough that
-// the record and the wake-up around it do not count.
+// From 128 KiB to 1 MiB, and with 4 to 16 slots, large copies are equally fast (docs/performance.md).
 constexpr uint64_t kLargestSlot = 256 << 10;
 constexpr uint64_t kSmallestSlot = 4096;
 
@@ -18,8 +17,9 @@ constexpr uint64_t round_up(uint64_t value, uint64_t alignment) {
 
 }  // namespace
 
-BulkHeap::BulkHeap(std::span<std::byte> bulk, uint64_t region_offset, const pci::Bar* bar)
-    : bulk_(bulk), region_offset_(region_offset), bar_(bar) {
+BulkHeap::BulkHeap(std::span<std::byte> bulk, uint64_t region_offset, const pci::Bar* bar,
+                   pci::MappingKind mapping)
+    : bulk_(bulk), region_offset_(region_offset), bar_(bar), copy_(pci::bulk_copy_for(mapping)) {
   // At most a quarter of a small slice goes to staging.
   slot_bytes_ =
       std::clamp(bulk.size() / 4 / kSlots / kSmallestSlot * kSmallestSlot, kSmallestSlot, kLargestSlot);

@@ -14,6 +14,7 @@
 #include <span>
 
 #include "pci/bar.h"
+#include "pci/bulk_copy.h"
 
 namespace vgpu::shim {
 
@@ -23,8 +24,9 @@ class BulkHeap {
   static constexpr uint64_t kPinnedAlignment = 4096;
 
   // `bulk`: the slice in this process; `region_offset`: where it begins in the region; `bar` backs it with
-  // memory before it is touched (nullptr: it is backed already).
-  BulkHeap(std::span<std::byte> bulk, uint64_t region_offset, const pci::Bar* bar);
+  // memory before it is touched (nullptr: it is backed already); `mapping`: how the processor maps the slice.
+  BulkHeap(std::span<std::byte> bulk, uint64_t region_offset, const pci::Bar* bar,
+           pci::MappingKind mapping = pci::MappingKind::kWriteBack);
   ~BulkHeap();
   BulkHeap(const BulkHeap&) = delete;
   BulkHeap& operator=(const BulkHeap&) = delete;
@@ -41,6 +43,8 @@ class BulkHeap {
   uint64_t position(uint32_t slot) const noexcept { return slots_[slot].position; }
   std::byte* data(uint32_t slot) const noexcept { return bulk_.data() + slot * slot_bytes_; }
   uint64_t offset(uint32_t slot) const noexcept { return slot * slot_bytes_; }  // in the slice
+  // How bytes are copied into slots and out of them.
+  const pci::BulkCopy& copy() const noexcept { return copy_; }
   // Gives it back; `position` as above.
   void give_back(uint32_t slot, uint64_t position);
 
@@ -76,6 +80,7 @@ class BulkHeap {
   std::span<std::byte> bulk_;
   uint64_t region_offset_;
   const pci::Bar* bar_;
+  const pci::BulkCopy& copy_;
   uint64_t slot_bytes_ = 0;
   uint64_t pinned_start_ = 0;
 

@@ -66,7 +66,7 @@ Session::Session(const Attachment& attachment, ring::ChannelClaim claim, const S
       nonce_(claim_.nonce()),
       waits_(*control_, attachment.bar().wait_ops(), options.spin_ns, claim_.fences()),
       slots_(view_.reply_count),
-      bulk_(view_.bulk, view_.bulk_region_offset, &attachment.bar()),
+      bulk_(view_.bulk, view_.bulk_region_offset, &attachment.bar(), attachment.mapping()),
       producer_(view_.ring, &control_->consumer.consumed, &control_->producer.published,
                 attachment.bar().write_combining_file()) {
   ::sem_init(&free_slots_, 0, view_.reply_count < 64 ? view_.reply_count : 64);
