@@ -297,7 +297,9 @@ void ChannelServer::execute_one(std::span<const std::byte> record, uint64_t posi
   if (outcome.opcode == static_cast<uint16_t>(protocol::Opcode::kLaunch)) {
     count(counters_.block.kernel_ns, spent);
   }
-  if (now - progress_ns_ > kProgressNs ||
+  // A piece of a copy is told at once: the guest fills its slot again, or takes from it, while the next is
+  // under way.
+  if (outcome.used_bulk || now - progress_ns_ > kProgressNs ||
       consumer_.position() - progress_position_ > consumer_.capacity() / 4) {
     progress();
     progress_ns_ = now;

@@ -34,6 +34,7 @@ Executor::Outcome Executor::execute(std::span<const std::byte> record) {
   reason_.clear();
   reply_.clear();
   refused_ = 0;
+  used_bulk_ = false;
   count(counters_.block.commands);
   ring::RecordHeader header{};
   if (record.size() < sizeof header) {
@@ -72,6 +73,7 @@ Executor::Outcome Executor::execute(std::span<const std::byte> record) {
   outcome.abandoned = !count_outcome();
   outcome.status = status_;
   outcome.told = refused_ != 0;
+  outcome.used_bulk = used_bulk_;
   outcome.opcode = outcome.told ? refused_ : header.opcode;
   outcome.reply_slot = record.size() < sizeof header ? ring::kNoReply : header.reply_slot;
   outcome.reply = reply_;
@@ -144,8 +146,8 @@ void Executor::reply_with(const Reply& reply, std::span<const std::byte> more) {
 }
 
 // The checks have established that the rows lie in the bulk heap.
-std::span<std::byte> Executor::bulk_rows(uint64_t offset, uint64_t width, uint64_t height,
-                                         uint64_t pitch) const {
+std::span<std::byte> Executor::bulk_rows(uint64_t offset, uint64_t width, uint64_t height, uint64_t pitch) {
+  used_bulk_ = true;
   return config_.bulk.subspan(offset, height == 1 ? width : (height - 1) * pitch + width);
 }
 

@@ -48,6 +48,7 @@ class Executor {
     std::string reason;                    // of a failure; empty when the context had failed before
     bool abandoned = false;                // a failure not worth a word; not counted
     bool told = false;                     // a failure that the guest found itself, and knows of
+    bool used_bulk = false;                // done with bulk memory, which the guest may be waiting for
   };
   // `record`: a whole record with its header, in memory that nobody else changes.
   Outcome execute(std::span<const std::byte> record);
@@ -95,7 +96,7 @@ class Executor {
   bool count_outcome();
   void count_memory();
   void drop_image(uint32_t module);
-  std::span<std::byte> bulk_rows(uint64_t offset, uint64_t width, uint64_t height, uint64_t pitch) const;
+  std::span<std::byte> bulk_rows(uint64_t offset, uint64_t width, uint64_t height, uint64_t pitch);
 
   Context& context_;
   ExecutorConfig config_;
@@ -108,6 +109,7 @@ class Executor {
   // Of the record being executed.
   protocol::Status status_ = protocol::Status::kSuccess;
   uint32_t stream_ = 0;
+  bool used_bulk_ = false;
   uint16_t refused_ = 0;  // the command that the guest refused by itself; 0: none
   std::string reason_;
   std::vector<std::byte> reply_;

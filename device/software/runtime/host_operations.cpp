@@ -5,15 +5,43 @@
 #include <cstring>
 
 #include "device/software/runtime/guarded_copy.h"
+#include "pci/bulk_copy.h"
 
 namespace vgpu::software {
 namespace {
 
 // Between two looks at the stop flag.
 constexpr uint64_t kStepBytes = uint64_t{64} << 20;
+// So much at once comes of a large copy, a full staging slot or pinned memory: device memory then is written
+// around the caches.
+constexpr uint64_t kPastCachesBytes = uint64_t{256} << 10;
 
-void* at(uint64_t address) {
-  return reinterpret_cast<void*>(address);
+std::byte* at(uint64_t address) {
+  return reinterpret_cast<std::byte*>(address);
+}
+
+// What carries the bytes of a row, by where the bulk memory is.
+using Move = void (*)(std::byte* to, const std::byte* from, std::size_t bytes);
+
+void move_from_bulk(std::byte* to, const std::byte* from, std::size_t bytes) {
+  if (bytes >= kPastCachesBytes) {
+    pci::copy_past_caches(to, from, bytes);
+  } else {
+    std::memcpy(to, from, bytes);
+  }
+}
+
+void move_on_device(std::byte* to, const std::byte* from, std::size_t bytes) {
+  std::memmove(to, from, bytes);
+}
+
+Move move_for(RowsView destination, RowsView source, std::span<const std::byte> bulk) {
+  const auto start = reinterpret_cast<uint64_t>(bulk.data());
+  if (!bulk.empty() && destination.address == start) {
+    return pci::bulk_copy_for(pci::MappingKind::kWriteBack)
+        .store;  // the host's mapping, whatever the guest's is
+  }
+  return !bulk.empty() && source.address == start ? move_from_bulk : move_on_device;
 }
 
 bool stopped(const std::atomic<uint32_t>& stop) {
@@ -26,7 +54,7 @@ std::unexpected<Error> cancelled() {
 
 template <typename T>
 void fill(uint64_t address, uint64_t count, T value) {
-  auto* to = static_cast<T*>(at(address));
+  auto* to = reinterpret_cast<T*>(at(address));
   std::fill(to, to + count, value);
 }
 
@@ -48,9 +76,10 @@ device::Result<void> copy_rows(RowsView destination, RowsView source, device::Ro
                                std::span<const std::byte> bulk, const std::atomic<uint32_t>& stop) {
   if (rows.width == 0 || rows.height == 0) return {};
   bool complete = true;
+  const Move move = move_for(destination, source, bulk);
   const bool readable = touch_guest_memory(bulk, [&] {
     if (rows.height == 1 && rows.width <= kStepBytes) {
-      std::memmove(at(destination.address), at(source.address), rows.width);
+      move(at(destination.address), at(source.address), rows.width);
       return;
     }
     // A long row that overlaps itself is moved from its far end where the destination lies behind the source.
@@ -63,7 +92,7 @@ device::Result<void> copy_rows(RowsView destination, RowsView source, device::Ro
       for (uint64_t done = 0; done < rows.width;) {
         const uint64_t step = std::min(rows.width - done, kStepBytes);
         const uint64_t offset = backwards ? rows.width - done - step : done;
-        std::memmove(at(to + offset), at(from + offset), step);
+        move(at(to + offset), at(from + offset), step);
         done += step;
         since_look += step;
         if (since_look >= kStepBytes) {

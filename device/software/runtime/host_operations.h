@@ -16,8 +16,8 @@ struct RowsView {
   uint64_t pitch = 0;
 };
 
-// `bulk`: guest memory among source and destination, if any, which may vanish. Overlap is allowed for one
-// row.
+// `bulk`: the guest memory that is source or destination, if either is, from its first row on; it may vanish.
+// Without it overlap is allowed for one row.
 device::Result<void> copy_rows(RowsView destination, RowsView source, device::Rows rows,
                                std::span<const std::byte> bulk, const std::atomic<uint32_t>& stop);
 
