@@ -19,6 +19,7 @@ auto holder(Map& map, uint64_t address) {
 
 void AllocationTable::add(const Allocation& allocation) {
   const std::unique_lock guard(mutex_);
+  changed();
   by_address_.insert_or_assign(allocation.address, allocation);
 }
 
@@ -28,6 +29,7 @@ std::optional<Allocation> AllocationTable::remove(uint64_t address, Allocation::
   if (it == by_address_.end() || it->second.type != type) {
     return std::nullopt;
   }
+  changed();
   const Allocation allocation = it->second;
   by_address_.erase(it);
   return allocation;
@@ -40,8 +42,20 @@ std::optional<Allocation> AllocationTable::find(uint64_t address) const {
 }
 
 bool AllocationTable::covers(uint64_t address, uint64_t bytes) const {
+  // What this thread found last. While nothing has changed it is there: a copy then takes no lock.
+  struct Found {
+    uint64_t version, address, bytes;
+  };
+  static thread_local constinit Found last{};
+  if (last.version == version_.load(std::memory_order_acquire) && address - last.address < last.bytes &&
+      bytes <= last.bytes - (address - last.address)) {
+    return true;
+  }
   const std::shared_lock guard(mutex_);
   auto it = holder(by_address_, address);
+  if (it != by_address_.end()) {
+    last = {version_.load(std::memory_order_relaxed), it->second.address, it->second.bytes};
+  }
   while (it != by_address_.end()) {
     const uint64_t left = it->second.address + it->second.bytes - address;
     if (bytes <= left) {

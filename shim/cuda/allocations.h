@@ -1,6 +1,7 @@
 // Which device addresses and which host addresses are whose. Any thread.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -33,13 +34,15 @@ class AllocationTable {
   std::optional<Allocation> remove(uint64_t address, Allocation::Type type);
   // The allocation that holds `address`.
   std::optional<Allocation> find(uint64_t address) const;
-  // Whether [address, address + bytes) lies in allocations without a gap.
+  // Whether [address, address + bytes) lies in allocations without a gap. Takes no lock where the calling
+  // thread found the same allocation last.
   bool covers(uint64_t address, uint64_t bytes) const;
   // All that satisfy `want`, taken out if `take`.
   template <typename Want>
   std::vector<Allocation> select(Want&& want, bool take) {
     std::vector<Allocation> found;
     const std::unique_lock guard(mutex_);
+    changed();
     for (auto it = by_address_.begin(); it != by_address_.end();) {
       if (want(it->second)) {
         found.push_back(it->second);
@@ -54,6 +57,7 @@ class AllocationTable {
   template <typename Change>
   void for_range(uint64_t address, uint64_t bytes, Change&& change) {
     const std::unique_lock guard(mutex_);
+    changed();
     for (auto it = by_address_.lower_bound(address);
          it != by_address_.end() && it->second.address + it->second.bytes <= address + bytes; ++it) {
       change(it->second);
@@ -61,8 +65,16 @@ class AllocationTable {
   }
 
  private:
+  // With mutex_ held. No two tables ever have the same number, so what a thread remembers names the table
+  // too.
+  void changed() noexcept {
+    static std::atomic<uint64_t> last{0};
+    version_.store(last.fetch_add(1, std::memory_order_relaxed) + 1, std::memory_order_release);
+  }
+
   mutable std::shared_mutex mutex_;
   std::map<uint64_t, Allocation> by_address_;
+  std::atomic<uint64_t> version_{0};  // new with each change; 0: empty since ever
 };
 
 // Pinned and registered host memory.

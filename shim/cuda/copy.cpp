@@ -7,13 +7,22 @@
 #include <array>
 #include <cstring>
 
+#include "pci/bulk_copy.h"
+#include "ring/wait.h"
+
 namespace vgpu::shim {
 
 using protocol::Status;
 
 namespace {
 
-constexpr uint64_t kInlineBytes = 4096;
+// A copy inside the record costs a line of the ring, and later a miss of the device's, for each 64 bytes.
+constexpr uint64_t kInlineBytes = 1024;
+// A copy to the host of so much is not in a cache when it is done, so it goes around the caches.
+constexpr uint64_t kPastCachesBytes = 4 << 20;
+// The device takes tens of microseconds for a chunk, longer than a wait usually spins. To sleep for that
+// would cost a wake-up a chunk.
+constexpr uint64_t kChunkSpinNs = 200'000;
 
 std::byte* host(uint64_t address) noexcept {
   return reinterpret_cast<std::byte*>(static_cast<uintptr_t>(address));
@@ -58,11 +67,18 @@ CUresult for_each_piece(const Rows& rows, uint64_t slot_bytes, Piece&& piece) {
   return CUDA_SUCCESS;
 }
 
-void copy_packed(std::byte* to, uint64_t to_pitch, const std::byte* from, uint64_t from_pitch, uint64_t width,
-                 uint64_t height) {
+// Rows, one by one, with the loop for the memory they lie in.
+template <typename Copy>
+void copy_each_row(Copy&& copy, std::byte* to, uint64_t to_pitch, const std::byte* from, uint64_t from_pitch,
+                   uint64_t width, uint64_t height) {
   for (uint64_t row = 0; row < height; ++row) {
-    std::memcpy(to + row * to_pitch, from + row * from_pitch, width);
+    copy(to + row * to_pitch, from + row * from_pitch, width);
   }
+}
+
+Status wait_for_chunk(Session& session, uint64_t position) {
+  ring::spin_until([&] { return session.completed() >= position; }, kChunkSpinNs);
+  return session.wait_completed(position);
 }
 
 CUresult record(Stream& stream, const Submitted& submitted) {
@@ -71,14 +87,6 @@ CUresult record(Stream& stream, const Submitted& submitted) {
 }
 
 }  // namespace
-
-MemoryKind kind_of_memory(const Entry& entry, uint64_t address) {
-  const ring::DeviceInfo& info = entry.session->info();
-  if (address - info.va_base < info.va_bytes) {
-    return MemoryKind::kDevice;
-  }
-  return entry.session->bulk().contains(host(address)) ? MemoryKind::kBulk : MemoryKind::kOrdinary;
-}
 
 bool device_rows_allocated(uint64_t address, uint64_t pitch, uint64_t width, uint64_t height) {
   uint64_t bytes = 0;
@@ -111,12 +119,12 @@ CUresult copy_to_device(const Entry& entry, Stream& stream, const Rows& given) {
           return CUDA_ERROR_OUT_OF_MEMORY;
         }
         // What the slot was last used for must be done before it is written again.
-        if (const Status waited = session.wait_completed(bulk.position(*slot)); waited != Status::kSuccess) {
+        if (const Status waited = wait_for_chunk(session, bulk.position(*slot)); waited != Status::kSuccess) {
           bulk.give_back(*slot, 0);
           return to_result(waited);
         }
-        copy_packed(bulk.data(*slot), width, host(rows.source) + row * rows.source_pitch + offset,
-                    rows.source_pitch, width, height);
+        copy_each_row(bulk.copy().store, bulk.data(*slot), width,
+                      host(rows.source) + row * rows.source_pitch + offset, rows.source_pitch, width, height);
         const Submitted submitted =
             session.submit(protocol::CopyFromBulkRequest{.destination = rows.destination +
                                                                         row * rows.destination_pitch + offset,
@@ -135,6 +143,9 @@ CUresult copy_to_host(const Entry& entry, Stream& stream, const Rows& given) {
   const Rows rows = joined(given);
   Session& session = *entry.session;
   BulkHeap& bulk = session.bulk();
+  const bool large = entry.session->attachment().mapping() == pci::MappingKind::kWriteBack &&
+                     rows.height == 1 && rows.width >= kPastCachesBytes;
+  const auto load = large ? pci::copy_past_caches : bulk.copy().load;
   struct Chunk {
     uint32_t slot = 0;
     uint64_t end = 0;
@@ -151,10 +162,10 @@ CUresult copy_to_host(const Entry& entry, Stream& stream, const Rows& given) {
     const Chunk chunk = chunks[first];
     first = (first + 1) % chunks.size();
     --count;
-    const Status waited = session.wait_completed(chunk.end);
+    const Status waited = wait_for_chunk(session, chunk.end);
     if (waited == Status::kSuccess) {
-      copy_packed(chunk.to, rows.destination_pitch, bulk.data(chunk.slot), chunk.width, chunk.width,
-                  chunk.height);
+      copy_each_row(load, chunk.to, rows.destination_pitch, bulk.data(chunk.slot), chunk.width, chunk.width,
+                    chunk.height);
     } else if (failed == CUDA_SUCCESS) {
       failed = to_result(waited);
     }

@@ -13,7 +13,15 @@ enum class MemoryKind : uint8_t {
   kOrdinary,  // anything else of the program's: goes through staging
 };
 // Device addresses lie in the device's window, where no host memory of ours is; the rest is told by address.
-MemoryKind kind_of_memory(const Entry& entry, uint64_t address);
+inline MemoryKind kind_of_memory(const Entry& entry, uint64_t address) noexcept {
+  const ring::DeviceInfo& info = entry.session->info();
+  if (address - info.va_base < info.va_bytes) {
+    return MemoryKind::kDevice;
+  }
+  return entry.session->bulk().contains(reinterpret_cast<const void*>(static_cast<uintptr_t>(address)))
+             ? MemoryKind::kBulk
+             : MemoryKind::kOrdinary;
+}
 
 struct Rows {
   uint64_t destination = 0, destination_pitch = 0;

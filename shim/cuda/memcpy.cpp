@@ -11,9 +11,12 @@ uint64_t address(const void* pointer) {
   return reinterpret_cast<uintptr_t>(pointer);
 }
 
-CUresult copy(uint64_t destination, uint64_t source, size_t bytes, CUstream handle, NullStream meaning,
-              CopyMode mode) {
-  const Entry entry = mode == CopyMode::kSynchronous ? enter_unsafe() : enter();
+Entry enter_for(CopyMode mode) {
+  return mode == CopyMode::kSynchronous ? enter_unsafe() : enter();
+}
+
+CUresult copy(const Entry& entry, uint64_t destination, uint64_t source, size_t bytes, CUstream handle,
+              NullStream meaning, CopyMode mode) {
   if (!entry) {
     return entry.result;
   }
@@ -32,12 +35,14 @@ CUresult copy(uint64_t destination, uint64_t source, size_t bytes, CUstream hand
 }
 
 CUresult copy_now(uint64_t destination, uint64_t source, size_t bytes, NullStream meaning) {
-  return copy(destination, source, bytes, nullptr, meaning, CopyMode::kSynchronous);
+  return copy(enter_for(CopyMode::kSynchronous), destination, source, bytes, nullptr, meaning,
+              CopyMode::kSynchronous);
 }
 
 CUresult copy_later(uint64_t destination, uint64_t source, size_t bytes, CUstream stream,
                     NullStream meaning) {
-  return copy(destination, source, bytes, stream, meaning, CopyMode::kAsynchronous);
+  return copy(enter_for(CopyMode::kAsynchronous), destination, source, bytes, stream, meaning,
+              CopyMode::kAsynchronous);
 }
 
 // The named kinds of memory: a copy "to the device" that is told ordinary memory would write where the
@@ -46,7 +51,7 @@ enum class Kinds : uint8_t { kToDevice, kFromDevice, kOnDevice };
 
 CUresult copy_named(Kinds kinds, uint64_t destination, uint64_t source, size_t bytes, CUstream stream,
                     NullStream meaning, CopyMode mode) {
-  const Entry entry = enter();
+  const Entry entry = enter_for(mode);
   if (!entry) {
     return entry.result;
   }
@@ -63,7 +68,7 @@ CUresult copy_named(Kinds kinds, uint64_t destination, uint64_t source, size_t b
                                .width = bytes,
                                .height = 1});
   }
-  return copy(destination, source, bytes, stream, meaning, mode);
+  return copy(entry, destination, source, bytes, stream, meaning, mode);
 }
 
 CUresult check_contexts(CUcontext a, CUcontext b) {

@@ -131,7 +131,7 @@ CUresult load_image(Session& session, std::span<const std::byte> image, uint64_t
     Submitted record;
     record.status = session.wait_completed(bulk.position(*slot));
     if (record.status == Status::kSuccess) {
-      std::memcpy(bulk.data(*slot), image.data() + offset, bytes);
+      bulk.copy().store(bulk.data(*slot), image.data() + offset, bytes);
       record = session.submit(protocol::ModuleDataRequest{.offset = offset,
                                                           .total = image.size(),
                                                           .bulk_offset = bulk.offset(*slot),
