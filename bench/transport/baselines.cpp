@@ -9,7 +9,6 @@ namespace vgpu::bench {
 namespace {
 
 constexpr std::size_t kRecordBytes = 256;
-constexpr uint64_t kPauseNsEach = 250;  // far longer than the other side needs for a record
 
 }  // namespace
 

@@ -13,6 +13,10 @@ namespace vgpu::bench {
 inline constexpr unsigned kBurstCalls = 16;
 inline constexpr unsigned kWarmUps = 64;
 
+// Between bursts, for each call: as for the record that ring_submit puts into the ring, so that both find the
+// lines of the ring and the device's thread alike. Together they are less than the device spins for.
+inline constexpr uint64_t kPauseNsEach = 250;
+
 enum class Timed { kEach, kBurst };
 inline const char* timed_name(Timed timed) noexcept {
   return timed == Timed::kEach ? "each" : "burst";
@@ -28,6 +32,11 @@ class Deadline {
   const Clock& clock_;
   uint64_t end_;
 };
+
+inline void spin_for(uint64_t ns) {
+  for (const Deadline deadline(ns); !deadline.over();) {
+  }
+}
 
 // call() in bursts; settle() after each, not timed, brings everything to rest but keeps the device awake.
 template <typename Call, typename Settle>

@@ -27,11 +27,6 @@ using std::chrono::microseconds;
 
 constexpr unsigned kFewest = 3;
 
-void spin_for(uint64_t ns) {
-  for (const Deadline deadline(ns); !deadline.over();) {
-  }
-}
-
 // Long enough for the other side to be asleep, and for its core to have nothing to do. A long wait is slept
 // through, but for its end, so that this core is awake.
 void let_idle(microseconds idle) {
