@@ -19,7 +19,7 @@ from .texts import JOINED, SUITES, TEXTS
 
 COPY_LIMITS = ((16 << 20, 0.85, "goal, pageable"), (16 << 20, 0.95, "goal, pinned"))
 # Of fewer samples a distribution says less than its percentiles.
-FEWEST_SAMPLES = 50
+FEWEST_SAMPLES = 20
 COUNTS = ("processes", "threads", "clients")
 # In what results of one figure agree.
 FACETS = ("placement", "batch", "timed", "of", "idle_us", "asleep_us")
@@ -236,8 +236,10 @@ def _rows(group: list[Result], suffix: str) -> list[Figure]:
 
 
 def _told(group: list[Result]) -> list[Result]:
-    """Not more than four of a crowd: the baseline, the best of ours, the best peers; none of a handful of samples."""
-    with_histogram = [one for one in group if sum(count for _, count in one.histogram) >= FEWEST_SAMPLES]
+    """Not more than four of a crowd: the baseline, the best of ours, the best peers; none if one has but a handful of samples."""
+    with_histogram = [one for one in group if one.histogram]
+    if any(sum(count for _, count in one.histogram) < FEWEST_SAMPLES for one in with_histogram):
+        return []
     if len(with_histogram) <= 4:
         return with_histogram
     by_role: dict[str, list[Result]] = {}

@@ -171,16 +171,25 @@ def _suite(suite: Suite) -> str:
         if figures:
             text = f'<p class="soft">{escape(family.text)}</p>' if family.text else ""
             blocks.append(f'<h3>{escape(family.title)}</h3>{text}<div class="figures">{figures}</div>')
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[str, dict[str, int]] = {}
     for case in suite.about.get("skipped") or []:
-        reasons.setdefault(str(case.get("why")), []).append(_case(case))
-    skipped = "".join(f"<li>{escape('; '.join(cases))}: {escape(why)}</li>" for why, cases in reasons.items())
+        told = reasons.setdefault(str(case.get("why")), {})
+        words = _case({**case, "variant": "any"})
+        told[words] = told.get(words, 0) + 1
+    skipped = "".join(
+        f"<li>{escape('; '.join(_counted(*one) for one in cases.items()))}: {escape(why)}</li>"
+        for why, cases in reasons.items()
+    )
     if skipped:
         blocks.append(f'<h3>Not measured on this machine</h3><ul class="soft">{skipped}</ul>')
     return (
         f'<section id="{escape(suite.name)}"><h2>{escape(families.title_of(suite.name))}</h2>'
         f'{"".join(blocks)}</section>'
     )
+
+
+def _counted(words: str, variants: int) -> str:
+    return words if variants == 1 else f"{words} ({variants} variants)"
 
 
 def _case(case: dict) -> str:
