@@ -236,7 +236,7 @@ def _rows(group: list[Result], suffix: str) -> list[Figure]:
 
 
 def _told(group: list[Result]) -> list[Result]:
-    """Not more than four of a crowd: the baseline, the best of ours, the best peers; none if one has but a handful of samples."""
+    """Not more than four of a crowd: the baseline, the best of ours, the best peers; none if one has few samples."""
     with_histogram = [one for one in group if one.histogram]
     if any(sum(count for _, count in one.histogram) < FEWEST_SAMPLES for one in with_histogram):
         return []
