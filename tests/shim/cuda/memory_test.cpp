@@ -1,4 +1,5 @@
 // Allocations, copies of every kind, fills, pinned memory, pointers, and virtual memory management.
+#include <array>
 #include <cstring>
 #include <thread>
 
@@ -23,6 +24,38 @@ TEST_F(DriverTest, CopiesOfEverySizeComeBackAsTheyWent) {
     EXPECT_CUDA(cuMemFree_v2(memory));
     EXPECT_CUDA(cuMemFree_v2(other));
   }
+}
+
+// Around every limit of the copy engine: inline, staged, whole slots, around the caches.
+TEST_F(DriverTest, CopiesOfOddSizesFromAndToOddAddressesTouchNothingElse) {
+  constexpr size_t kLargest = (5u << 20) + 13;
+  const auto words = numbers(kLargest / 4 + 64, 11);
+  const auto* source = reinterpret_cast<const unsigned char*>(words.data());
+  const CUdeviceptr memory = allocate(kLargest + 256);
+  std::vector<unsigned char> back(kLargest + 256);
+  for (const size_t bytes : {size_t{1}, size_t{63}, size_t{1023}, size_t{1024}, size_t{1025}, size_t{2047},
+                             size_t{2049}, size_t{262143}, size_t{262145}, kLargest}) {
+    for (const size_t skew : {size_t{1}, size_t{7}, size_t{64}}) {
+      ASSERT_CUDA(cuMemsetD8_v2(memory, 0xcc, bytes + 128));
+      ASSERT_CUDA(cuMemcpyHtoD_v2(memory + skew, source + 65 - skew, bytes));
+      std::memset(back.data(), 0x55, bytes + 256);
+      ASSERT_CUDA(cuMemcpyDtoH_v2(back.data() + 3, memory + skew - 1, bytes + 2));
+      EXPECT_EQ(std::memcmp(back.data() + 4, source + 65 - skew, bytes), 0) << bytes << " bytes, " << skew;
+      EXPECT_EQ(back[3], 0xcc);
+      EXPECT_EQ(back[4 + bytes], 0xcc);
+      EXPECT_EQ(back[2], 0x55);
+      EXPECT_EQ(back[5 + bytes], 0x55);
+    }
+  }
+  EXPECT_CUDA(cuMemFree_v2(memory));
+}
+
+TEST_F(DriverTest, MemoryThatWasCopiedToIsForgottenWhenItIsFreed) {
+  const std::array<unsigned char, 64> values{};
+  const CUdeviceptr memory = allocate(4096);
+  ASSERT_CUDA(cuMemcpyHtoD_v2(memory, values.data(), values.size()));
+  ASSERT_CUDA(cuMemFree_v2(memory));
+  EXPECT_EQ(cuMemcpyHtoD_v2(memory, values.data(), values.size()), CUDA_ERROR_INVALID_VALUE);
 }
 
 TEST_F(DriverTest, AnAsynchronousCopyMayOverwriteItsPageableSourceAtOnce) {
