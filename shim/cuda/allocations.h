@@ -16,12 +16,14 @@ struct Allocation {
     kDevice,  // cuMemAlloc
     kGlobal,  // a module's variable: not the program's to free
     kMapped,  // cuMemMap
+    kPinned,  // pinned host memory, at the address the device has for it (cuMemHostGetDevicePointer)
   };
   uint64_t address = 0;
   uint64_t bytes = 0;
   uint64_t context = 0;  // handle
-  uint64_t owner = 0;    // handle of the module (kGlobal) or the physical allocation (kMapped)
-  uint64_t offset = 0;   // kMapped: into the physical allocation
+  uint64_t owner =
+      0;  // handle of the module (kGlobal) or the physical allocation (kMapped); host address (kPinned)
+  uint64_t offset = 0;  // kMapped: into the physical allocation
   uint64_t buffer_id = 0;
   Type type = Type::kDevice;
   int access = 0;  // kMapped: CUmemAccess_flags

@@ -3,12 +3,16 @@
 #include <cstdlib>
 
 #include "shim/cuda/abi_edge.h"
-#include "shim/cuda/copy.h"
+#include "shim/cuda/host_memory.h"
 
 using namespace vgpu::shim;
 using vgpu::protocol::Status;
 
 namespace {
+
+const void* at(uint64_t address) noexcept {
+  return reinterpret_cast<const void*>(static_cast<uintptr_t>(address));
+}
 
 CUresult allocate(void** pointer, size_t bytes, unsigned flags) {
   const Entry entry = enter_unsafe();
@@ -60,8 +64,11 @@ CUresult bulk_address(Session& session, uint64_t& address) {
 
 namespace vgpu::shim {
 
+// The range is entered among the device's allocations the first time somebody asks for its address there:
+// copies and fills then take that address like any other of the device's.
 CUresult device_address_of(Session& session, const void* pointer, uint64_t& address) {
-  const auto range = Driver::get().host_memory.find(pointer);
+  Driver& driver = Driver::get();
+  const auto range = driver.host_memory.find(pointer);
   if (!range) {
     return CUDA_ERROR_INVALID_VALUE;
   }
@@ -69,9 +76,20 @@ CUresult device_address_of(Session& session, const void* pointer, uint64_t& addr
     return CUDA_ERROR_NOT_SUPPORTED;  // in ordinary memory, which the device cannot reach
   }
   uint64_t base = 0;
-  const CUresult result = bulk_address(session, base);
-  address = base + session.bulk().offset_of(pointer);
-  return result;
+  if (const CUresult result = bulk_address(session, base); result != CUDA_SUCCESS) {
+    return result;
+  }
+  const uint64_t start = base + session.bulk().offset_of(at(range->address));
+  address = start + (reinterpret_cast<uintptr_t>(pointer) - range->address);
+  if (!driver.allocations.find(start)) {
+    driver.allocations.add({.address = start,
+                            .bytes = range->bytes,
+                            .context = range->context,
+                            .owner = range->address,
+                            .buffer_id = range->buffer_id,
+                            .type = Allocation::Type::kPinned});
+  }
+  return CUDA_SUCCESS;
 }
 
 }  // namespace vgpu::shim
@@ -95,6 +113,9 @@ CUresult cuMemFreeHost(void* pointer) try {
   }
   const Status waited = entry.session->wait_completed(entry.session->submitted());
   if (range->type == HostRange::Type::kBulk) {
+    Driver::get().allocations.select(
+        [&](const Allocation& a) { return a.type == Allocation::Type::kPinned && a.owner == range->address; },
+        true);
     entry.session->bulk().free(pointer);
   } else {
     std::free(pointer);

@@ -1,6 +1,7 @@
 // Fills. All are asynchronous with respect to the host where the target is device memory, as CUDA documents.
 #include "shim/cuda/abi_edge.h"
 #include "shim/cuda/copy.h"
+#include "shim/cuda/host_memory.h"
 
 using namespace vgpu::shim;
 
@@ -18,6 +19,11 @@ CUresult fill(uint64_t address, uint64_t pitch, uint32_t value, uint32_t element
   }
   if (width == 0 || height == 0) {
     return CUDA_SUCCESS;
+  }
+  // Pinned memory goes by the host's address as well.
+  if (kind_of_memory(entry, address) == MemoryKind::kBulk) {
+    device_address_of(*entry.session, reinterpret_cast<const void*>(static_cast<uintptr_t>(address)),
+                      address);
   }
   uint64_t bytes = 0;
   if (__builtin_mul_overflow(width, uint64_t{element_bytes}, &bytes) || address % element_bytes != 0 ||

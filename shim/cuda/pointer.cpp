@@ -1,10 +1,6 @@
 // What is known of an address.
 #include "shim/cuda/abi_edge.h"
-#include "shim/cuda/copy.h"
-
-namespace vgpu::shim {
-CUresult device_address_of(Session& session, const void* pointer, uint64_t& address);  // host_memory.cpp
-}
+#include "shim/cuda/host_memory.h"
 
 using namespace vgpu::shim;
 
@@ -18,7 +14,11 @@ CUresult give(void* data, T value) {
 
 CUresult pointer_attribute(const Entry& entry, void* data, CUpointer_attribute attribute, uint64_t address) {
   const Driver& driver = Driver::get();
-  const auto allocation = driver.allocations.find(address);
+  auto allocation = driver.allocations.find(address);
+  if (allocation && allocation->type == Allocation::Type::kPinned) {
+    address = allocation->owner + (address - allocation->address);  // host memory, whichever name it goes by
+    allocation.reset();
+  }
   const void* pointer = reinterpret_cast<const void*>(static_cast<uintptr_t>(address));
   const auto host = allocation ? std::nullopt : driver.host_memory.find(pointer);
   const bool known = allocation || host;

@@ -241,6 +241,87 @@ TEST_F(DriverTest, PinnedMemoryIsCopiedInPlaceAndKnown) {
   EXPECT_EQ(cuMemFreeHost(pinned), CUDA_ERROR_INVALID_VALUE);
 }
 
+// Pinned memory of `count` elements and the device's address of it.
+struct Pinned {
+  explicit Pinned(size_t count) {
+    EXPECT_CUDA(cuMemHostAlloc(reinterpret_cast<void**>(&host), count * 4, kMemHostAllocDeviceMap));
+    EXPECT_CUDA(cuMemHostGetDevicePointer_v2(&device, host, 0));
+  }
+  ~Pinned() {
+    if (host != nullptr) {
+      EXPECT_CUDA(cuMemFreeHost(host));
+    }
+  }
+  Pinned(const Pinned&) = delete;
+  Pinned& operator=(const Pinned&) = delete;
+  uint32_t* host = nullptr;
+  CUdeviceptr device = 0;
+};
+
+TEST_F(DriverTest, PinnedMemoryIsCopiedThroughTheAddressTheDeviceHasForIt) {
+  constexpr size_t kCount = 1 << 18;
+  const Pinned from(kCount);
+  const Pinned to(kCount);
+  const auto expect = [&](const auto& found, uint32_t first, const char* what) {
+    EXPECT_EQ(found[0], first) << what;
+    EXPECT_EQ(found[kCount - 1], first + kCount - 1) << what;
+  };
+  std::iota(from.host, from.host + kCount, 7u);
+  const CUdeviceptr memory = allocate(kCount * 4);
+  ASSERT_CUDA(cuMemcpyDtoD_v2(memory, from.device, kCount * 4));
+  std::vector<uint32_t> back(kCount);
+  ASSERT_CUDA(cuMemcpyDtoH_v2(back.data(), memory, kCount * 4));
+  expect(back, 7, "from pinned to device memory");
+  ASSERT_CUDA(cuMemcpyDtoD_v2(to.device, memory, kCount * 4));
+  ASSERT_CUDA(cuCtxSynchronize());
+  expect(to.host, 7, "from device to pinned memory");
+
+  const auto values = numbers(kCount, 11);
+  ASSERT_CUDA(cuMemcpyHtoD_v2(from.device, values.data(), kCount * 4));
+  ASSERT_CUDA(cuCtxSynchronize());
+  expect(from.host, 11, "from pageable to pinned memory");
+  ASSERT_CUDA(cuMemcpyDtoH_v2(back.data(), from.device, kCount * 4));
+  expect(back, 11, "from pinned to pageable memory");
+  ASSERT_CUDA(cuMemcpyAsync(to.device, from.device, kCount * 4, nullptr));
+  ASSERT_CUDA(cuCtxSynchronize());
+  expect(to.host, 11, "from pinned to pinned memory");
+}
+
+TEST_F(DriverTest, PinnedMemoryIsFilledAndComputedWithThroughTheAddressTheDeviceHasForIt) {
+  const Pinned pinned(1000);
+  ASSERT_CUDA(cuMemsetD32_v2(pinned.device, 5, 1000));
+  ASSERT_CUDA(add(function("add"), pinned.device, 1000, 3));
+  ASSERT_CUDA(cuStreamWriteValue32_v2(nullptr, pinned.device + 400, 77, 0));
+  ASSERT_CUDA(cuCtxSynchronize());
+  EXPECT_EQ(pinned.host[0], 8u);
+  EXPECT_EQ(pinned.host[100], 77u);
+  EXPECT_EQ(pinned.host[999], 8u);
+  ASSERT_CUDA(cuMemsetD32_v2(reinterpret_cast<CUdeviceptr>(pinned.host + 1), 9, 2));
+  ASSERT_CUDA(cuCtxSynchronize());
+  EXPECT_EQ(pinned.host[0], 8u);
+  EXPECT_EQ(pinned.host[2], 9u) << "unified addressing: the host's address will do";
+}
+
+TEST_F(DriverTest, TheAddressTheDeviceHasForPinnedMemoryIsBoundedAndEndsWithIt) {
+  uint32_t word = 0;
+  CUdeviceptr address = 0;
+  {
+    const Pinned pinned(1024);
+    address = pinned.device;
+    unsigned type = 0;
+    void* host = nullptr;
+    EXPECT_CUDA(cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, address + 8));
+    EXPECT_EQ(type, CU_MEMORYTYPE_HOST);
+    EXPECT_CUDA(
+        cuPointerGetAttribute(static_cast<void*>(&host), CU_POINTER_ATTRIBUTE_HOST_POINTER, address + 8));
+    EXPECT_EQ(host, pinned.host + 2);
+    EXPECT_EQ(cuMemFree_v2(address), CUDA_ERROR_INVALID_VALUE) << "cuMemFreeHost frees it";
+    EXPECT_EQ(cuMemcpyDtoH_v2(&word, address + 4096, 4), CUDA_ERROR_INVALID_VALUE) << "behind its end";
+    EXPECT_EQ(cuMemsetD32_v2(address + 4092, 0, 2), CUDA_ERROR_INVALID_VALUE) << "across its end";
+  }
+  EXPECT_EQ(cuMemcpyDtoH_v2(&word, address, 4), CUDA_ERROR_INVALID_VALUE) << "freed";
+}
+
 TEST_F(DriverTest, PinnedMemoryFallsBackWhenTheHeapIsFull) {
   std::vector<void*> held;
   for (int i = 0; i < 8; ++i) {

@@ -271,10 +271,16 @@ class PlainContext final : public device::Context {
     next_ += (bytes + kGranularity - 1) / kGranularity * kGranularity;
     return address;
   }
-  // Calls piece(host address, offset in the range, bytes) for every part of the range; false if one is not
-  // there.
+  // Calls piece(host address, offset in the range, bytes) for every part of the range, which may lie in bulk
+  // memory; false if one is not there.
   template <typename Piece>
   bool for_pieces(uint64_t address, uint64_t bytes, Piece&& piece) {
+    if (address - kBulkAddress < bulk_.size()) {
+      const uint64_t offset = address - kBulkAddress;
+      if (bytes > bulk_.size() - offset) return false;
+      piece(bulk_.data() + offset, 0, bytes);
+      return true;
+    }
     for (uint64_t done = 0; done < bytes;) {
       auto it = segments_.upper_bound(address + done);
       if (it == segments_.begin()) return false;
