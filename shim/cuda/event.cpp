@@ -15,20 +15,30 @@ CUresult find_event(CUevent handle, Event*& event) {
   return event != nullptr ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
 
-CUresult record(CUevent handle, CUstream stream_handle, NullStream meaning, unsigned flags) {
-  const Entry entry = enter();
-  if (!entry) {
-    return entry.result;
-  }
-  if ((flags & ~unsigned{CU_EVENT_RECORD_EXTERNAL}) != 0) {
-    return CUDA_ERROR_INVALID_VALUE;
-  }
+// What a call on an event and a stream is about, or why it cannot be.
+struct Operands {
+  Entry entry;
   Event* event = nullptr;
   Stream* stream = nullptr;
-  if (const CUresult result = find_event(handle, event); result != CUDA_SUCCESS) {
-    return result;
+  CUresult result = CUDA_SUCCESS;
+};
+
+Operands find_operands(CUevent event, CUstream stream, NullStream meaning, unsigned flags, unsigned known) {
+  Operands found{.entry = enter()};
+  if (!found.entry) {
+    found.result = found.entry.result;
+  } else if ((flags & ~known) != 0) {
+    found.result = CUDA_ERROR_INVALID_VALUE;
+  } else if (found.result = find_event(event, found.event); found.result == CUDA_SUCCESS) {
+    found.result = resolve_stream(found.entry, stream, meaning, found.stream);
   }
-  if (const CUresult result = resolve_stream(entry, stream_handle, meaning, stream); result != CUDA_SUCCESS) {
+  return found;
+}
+
+CUresult record(CUevent handle, CUstream stream_handle, NullStream meaning, unsigned flags) {
+  const auto [entry, event, stream, result] =
+      find_operands(handle, stream_handle, meaning, flags, CU_EVENT_RECORD_EXTERNAL);
+  if (result != CUDA_SUCCESS) {
     return result;
   }
   if (event->context != stream->context) {
@@ -53,19 +63,9 @@ CUresult record(CUevent handle, CUstream stream_handle, NullStream meaning, unsi
 }
 
 CUresult wait(CUstream stream_handle, CUevent handle, unsigned flags, NullStream meaning) {
-  const Entry entry = enter();
-  if (!entry) {
-    return entry.result;
-  }
-  if ((flags & ~unsigned{CU_EVENT_WAIT_EXTERNAL}) != 0) {
-    return CUDA_ERROR_INVALID_VALUE;
-  }
-  Event* event = nullptr;
-  Stream* stream = nullptr;
-  if (const CUresult result = find_event(handle, event); result != CUDA_SUCCESS) {
-    return result;
-  }
-  if (const CUresult result = resolve_stream(entry, stream_handle, meaning, stream); result != CUDA_SUCCESS) {
+  const auto [entry, event, stream, result] =
+      find_operands(handle, stream_handle, meaning, flags, CU_EVENT_WAIT_EXTERNAL);
+  if (result != CUDA_SUCCESS) {
     return result;
   }
   if (stream->capturing || event->capture) {

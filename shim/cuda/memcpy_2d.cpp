@@ -154,55 +154,28 @@ constexpr CopyMode kLater = CopyMode::kAsynchronous;
 
 }  // namespace
 
-CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D* copy) try { return copy_2d(copy, nullptr, kLegacy, kNow); }
-VGPU_ABI_EDGE
-CUresult cuMemcpy2D_v2_ptds(const CUDA_MEMCPY2D* copy) try {
-  return copy_2d(copy, nullptr, kPerThread, kNow);
-}
-VGPU_ABI_EDGE
-CUresult cuMemcpy2DUnaligned_v2(const CUDA_MEMCPY2D* copy) try {
-  return copy_2d(copy, nullptr, kLegacy, kNow);
-}
-VGPU_ABI_EDGE
-CUresult cuMemcpy2DUnaligned_v2_ptds(const CUDA_MEMCPY2D* copy) try {
-  return copy_2d(copy, nullptr, kPerThread, kNow);
-}
-VGPU_ABI_EDGE
-CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D* copy, CUstream stream) try {
-  return copy_2d(copy, stream, kLegacy, kLater);
-}
-VGPU_ABI_EDGE
-CUresult cuMemcpy2DAsync_v2_ptsz(const CUDA_MEMCPY2D* copy, CUstream stream) try {
-  return copy_2d(copy, stream, kPerThread, kLater);
-}
-VGPU_ABI_EDGE
-CUresult cuMemcpy3D_v2(const CUDA_MEMCPY3D* copy) try { return copy_3d(copy, nullptr, kLegacy, kNow); }
-VGPU_ABI_EDGE
-CUresult cuMemcpy3D_v2_ptds(const CUDA_MEMCPY3D* copy) try {
-  return copy_3d(copy, nullptr, kPerThread, kNow);
-}
-VGPU_ABI_EDGE
-CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D* copy, CUstream stream) try {
-  return copy_3d(copy, stream, kLegacy, kLater);
-}
-VGPU_ABI_EDGE
-CUresult cuMemcpy3DAsync_v2_ptsz(const CUDA_MEMCPY3D* copy, CUstream stream) try {
-  return copy_3d(copy, stream, kPerThread, kLater);
-}
-VGPU_ABI_EDGE
-CUresult cuMemcpy3DPeer(const CUDA_MEMCPY3D_PEER* copy) try {
-  return copy_3d_peer(copy, nullptr, kLegacy, kNow);
-}
-VGPU_ABI_EDGE
-CUresult cuMemcpy3DPeer_ptds(const CUDA_MEMCPY3D_PEER* copy) try {
-  return copy_3d_peer(copy, nullptr, kPerThread, kNow);
-}
-VGPU_ABI_EDGE
-CUresult cuMemcpy3DPeerAsync(const CUDA_MEMCPY3D_PEER* copy, CUstream stream) try {
-  return copy_3d_peer(copy, stream, kLegacy, kLater);
-}
-VGPU_ABI_EDGE
-CUresult cuMemcpy3DPeerAsync_ptsz(const CUDA_MEMCPY3D_PEER* copy, CUstream stream) try {
-  return copy_3d_peer(copy, stream, kPerThread, kLater);
-}
-VGPU_ABI_EDGE
+// The exported forms of one copy: for both meanings of a null stream, at once and on a stream.
+#define VGPU_COPY_NOW(Name, Descriptor, copy_described)                                              \
+  CUresult Name(const Descriptor* copy) try { return copy_described(copy, nullptr, kLegacy, kNow); } \
+  VGPU_ABI_EDGE                                                                                      \
+  CUresult Name##_ptds(const Descriptor* copy) try {                                                 \
+    return copy_described(copy, nullptr, kPerThread, kNow);                                          \
+  }                                                                                                  \
+  VGPU_ABI_EDGE
+#define VGPU_COPY_LATER(Name, Descriptor, copy_described)             \
+  CUresult Name(const Descriptor* copy, CUstream stream) try {        \
+    return copy_described(copy, stream, kLegacy, kLater);             \
+  }                                                                   \
+  VGPU_ABI_EDGE                                                       \
+  CUresult Name##_ptsz(const Descriptor* copy, CUstream stream) try { \
+    return copy_described(copy, stream, kPerThread, kLater);          \
+  }                                                                   \
+  VGPU_ABI_EDGE
+
+VGPU_COPY_NOW(cuMemcpy2D_v2, CUDA_MEMCPY2D, copy_2d)
+VGPU_COPY_NOW(cuMemcpy2DUnaligned_v2, CUDA_MEMCPY2D, copy_2d)
+VGPU_COPY_LATER(cuMemcpy2DAsync_v2, CUDA_MEMCPY2D, copy_2d)
+VGPU_COPY_NOW(cuMemcpy3D_v2, CUDA_MEMCPY3D, copy_3d)
+VGPU_COPY_LATER(cuMemcpy3DAsync_v2, CUDA_MEMCPY3D, copy_3d)
+VGPU_COPY_NOW(cuMemcpy3DPeer, CUDA_MEMCPY3D_PEER, copy_3d_peer)
+VGPU_COPY_LATER(cuMemcpy3DPeerAsync, CUDA_MEMCPY3D_PEER, copy_3d_peer)
