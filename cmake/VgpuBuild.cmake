@@ -55,12 +55,22 @@ function(vgpu_add_library name)
   target_link_libraries(${name} PUBLIC vgpu_options vgpu_sanitizer ${arg_LIBRARIES} PRIVATE ${arg_PRIVATE})
 endfunction()
 
-# vgpu_add_test(name SOURCES ... [LIBRARIES ...] [LABELS ...]): a GoogleTest program, its cases registered
-# one by one under ctest. A case that takes over 300 s is a failure.
+# vgpu_quick_to_compile(target): leaves the target's own sources unoptimised in every configuration. For tests, whose
+# long bodies take a compiler's optimisers a multiple of the time that they then run for.
+function(vgpu_quick_to_compile target)
+  target_compile_options(${target} PRIVATE -O0)
+endfunction()
+
+# vgpu_add_test(name SOURCES ... [LIBRARIES ...] [LABELS ...] [OPTIMISED]): a GoogleTest program, its cases registered
+# one by one under ctest. OPTIMISED: compiled as the product is, for tests of code that lives in headers. A case that
+# takes over 300 s is a failure.
 include(GoogleTest)
 function(vgpu_add_test name)
-  cmake_parse_arguments(arg "" "" "SOURCES;LIBRARIES;LABELS" ${ARGN})
+  cmake_parse_arguments(arg "OPTIMISED" "" "SOURCES;LIBRARIES;LABELS" ${ARGN})
   add_executable(${name} ${arg_SOURCES})
+  if(NOT arg_OPTIMISED)
+    vgpu_quick_to_compile(${name})
+  endif()
   target_link_libraries(${name} PRIVATE vgpu_options vgpu_sanitizer ${arg_LIBRARIES} GTest::gtest GTest::gmock GTest::gtest_main)
   set(labels ${arg_LABELS})
   if(NOT labels)
