@@ -1,8 +1,8 @@
 // From our form, with its lane shapes, to LLVM IR: one function that runs a warp. Uniform values, and lane 0
 // of values that differ by constants, are scalars; varying ones are vectors of 32. Blocks that run with part
 // of a warp are walked in linear order under a mask; all others are joined by true branches.
-// emit_control.cpp: blocks, masks, phis; emit_ops.cpp, emit_float.cpp, emit_math.cpp: arithmetic;
-// emit_memory.cpp: memory; emit_warp.cpp: atomics and what lanes do together.
+// emit_control.cpp: blocks, masks, phis; emit_ops.cpp, emit_integer.cpp, emit_float.cpp, emit_math.cpp:
+// arithmetic; emit_memory.cpp: memory; emit_warp.cpp: atomics and what lanes do together.
 #pragma once
 
 #include <llvm/IR/IRBuilder.h>
@@ -88,6 +88,11 @@ class Emitter {
   // --- emit_ops.cpp
   void emit_instruction(const Inst& inst);
   V emit_pure(const Inst& inst, bool as_vector);
+  V compare(const Inst& inst, V a, V b);
+  V special(const Inst& inst, bool as_vector);
+  V thread_index(int dimension, bool as_vector);
+
+  // --- emit_integer.cpp
   V shift(ir::Op op, V value, V amount);
   V shift_amount(V amount, V like);
   V divide(const Inst& inst, V a, V b);
@@ -103,9 +108,6 @@ class Emitter {
   V dot4(const Inst& inst, V a, V b, V c);
   V dot2(const Inst& inst, V a, V b, V c);
   [[nodiscard]] bool bytes_non_negative(ValueId id, int depth = 0) const;
-  V compare(const Inst& inst, V a, V b);
-  V special(const Inst& inst, bool as_vector);
-  V thread_index(int dimension, bool as_vector);
 
   // --- emit_float.cpp, emit_math.cpp
   V emit_float(const Inst& inst, bool as_vector);

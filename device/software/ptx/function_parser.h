@@ -1,5 +1,6 @@
 // Parses one function body: scopes, declarations, labels (function_parser.cpp) and instructions
-// (instruction_parser.cpp). Names are resolved on the way; labels when their scope closes.
+// (instruction_parser.cpp, modifier_parser.cpp, special_parser.cpp). Names are resolved on the way; labels
+// when their scope closes.
 #pragma once
 
 #include <array>

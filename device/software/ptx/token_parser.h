@@ -26,6 +26,11 @@ inline constexpr std::uint64_t kMaxVariableBytes = std::uint64_t{1} << 36;
 inline constexpr std::uint64_t kMaxFrameBytes = std::uint64_t{1} << 30;
 inline constexpr std::uint64_t kMaxParameterBytes = 32764;
 
+// A word of the source as errors show it.
+inline std::string quoted(std::string_view text) {
+  return "`" + std::string(text.substr(0, 64)) + "`";
+}
+
 // A literal or constant expression.
 struct Constant {
   enum class Kind : std::uint8_t { kInteger, kF32, kF64 } kind = Kind::kInteger;
