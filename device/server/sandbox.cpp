@@ -171,18 +171,22 @@ Result<void> confine_system_calls() {
                                        arguments.begin());
     }
   };
+  // libseccomp's own macros for this are C alone.
+  const auto is = [](unsigned argument, scmp_datum_t value) {
+    return scmp_arg_cmp{argument, SCMP_CMP_EQ, value, 0};
+  };
   for (const char* name : kAllowed) add(SCMP_ACT_ALLOW, ::seccomp_syscall_resolve_name(name), {});
   // Threads, but no processes. clone3 hides its flags in memory; glibc falls back to clone without it.
-  add(SCMP_ACT_ALLOW, SCMP_SYS(clone), {SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD)});
+  add(SCMP_ACT_ALLOW, SCMP_SYS(clone), {{0, SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD}});
   add(SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), {});
   // Signals to itself: abort().
-  add(SCMP_ACT_ALLOW, SCMP_SYS(tgkill), {SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(::getpid()))});
-  add(SCMP_ACT_ALLOW, SCMP_SYS(ioctl), {SCMP_A1(SCMP_CMP_EQ, TCGETS)});
-  add(SCMP_ACT_ALLOW, SCMP_SYS(prctl), {SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME)});
-  add(SCMP_ACT_ALLOW, SCMP_SYS(prctl), {SCMP_A0(SCMP_CMP_EQ, PR_GET_NAME)});
-  add(SCMP_ACT_ALLOW, SCMP_SYS(prctl), {SCMP_A0(SCMP_CMP_EQ, PR_SET_VMA)});
+  add(SCMP_ACT_ALLOW, SCMP_SYS(tgkill), {is(0, static_cast<scmp_datum_t>(::getpid()))});
+  add(SCMP_ACT_ALLOW, SCMP_SYS(ioctl), {is(1, TCGETS)});
+  add(SCMP_ACT_ALLOW, SCMP_SYS(prctl), {is(0, PR_SET_NAME)});
+  add(SCMP_ACT_ALLOW, SCMP_SYS(prctl), {is(0, PR_GET_NAME)});
+  add(SCMP_ACT_ALLOW, SCMP_SYS(prctl), {is(0, PR_SET_VMA)});
   // Its own limits, to be read.
-  add(SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), {SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A2(SCMP_CMP_EQ, 0)});
+  add(SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), {is(0, 0), is(2, 0)});
   if (error == 0) error = ::seccomp_load(filter.get());
   if (error != 0) return system_failure("loading the seccomp filter", -error);
   return {};
