@@ -71,12 +71,12 @@ need_space() {
   ((free >= $2)) || die "$1 has $free MB free, and $3 needs $2 MB: free some, or set VGPU_CACHE to another folder"
 }
 
-# build PRESET [TARGET...]: configures (once) and builds.
+# build PRESET [TARGET...]: configures, once for each state of the presets, and builds.
 build() {
   local preset=$1
   shift
   cd -- "$root" || return
-  if [[ ! -f build/$preset/build.ninja ]]; then
+  if [[ ! -f build/$preset/build.ninja || CMakePresets.json -nt build/$preset/build.ninja ]]; then
     step "configure $preset" cmake --preset "$preset" || die "the configuration of '$preset' failed"
   fi
   step "build $preset" cmake --build --preset "$preset" ${1:+--target "$@"} || die "the build of '$preset' failed"

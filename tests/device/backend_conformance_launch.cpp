@@ -246,7 +246,8 @@ TEST_P(BackendConformance, PropertiesAreThoseOfAUsableDevice) {
   EXPECT_EQ(attributes[75], static_cast<int32_t>(properties.compute_major));
   EXPECT_EQ(attributes[76], static_cast<int32_t>(properties.compute_minor));
   EXPECT_EQ(attributes[10], 32);  // warp size
-  for (const std::size_t positive : {1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 16, 39, 81, 82, 97, 106}) {
+  for (const std::size_t positive :
+       {1u, 2u, 3u, 4u, 5u, 6u, 7u, 8u, 12u, 13u, 16u, 39u, 81u, 82u, 97u, 106u}) {
     EXPECT_GT(attributes[positive], 0) << "attribute " << positive;
   }
   bool any = false;
