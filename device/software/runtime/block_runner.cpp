@@ -7,6 +7,7 @@
 
 #include <boost/context/detail/fcontext.hpp>
 #include <cstring>
+#include <utility>
 
 #include "device/software/runtime/device_printf.h"
 #include "device/software/runtime/fault_guard.h"
@@ -148,9 +149,11 @@ Result<void> BlockRunner::run(uint64_t first, uint64_t last) {
   }
   if (outcome == GuardOutcome::kDone) return {};
   if (on_fiber_) {
-    // The jump may have come from a fiber: this thread is on its own stack again.
-    leaving_stack(nullptr, host_stack_);
-    arrived_on_stack(nullptr, nullptr);
+    if (std::exchange(inside_fiber_,
+                      false)) {  // the jump came from a fiber: the thread is on its stack again
+      leaving_stack(nullptr, host_stack_);
+      arrived_on_stack(host_fake_stack_, nullptr);
+    }
     for (uint32_t warp = 0; warp < plan_->warps(); ++warp) {
       forget_stack(stacks_.bottom(warp), FiberStacks::kStackBytes);
     }
@@ -215,10 +218,11 @@ void BlockRunner::run_warps_on_fibers() {
     current_ = ready_[ready_head_];
     ready_head_ = (ready_head_ + 1) % kMaxWarpsPerBlock;
     --ready_count_;
-    void* fake_stack = nullptr;
-    leaving_stack(&fake_stack, {stacks_.bottom(current_), FiberStacks::kStackBytes});
+    leaving_stack(&host_fake_stack_, {stacks_.bottom(current_), FiberStacks::kStackBytes});
+    inside_fiber_ = true;
     const auto back = context::jump_fcontext(fibers_[current_], this);
-    arrived_on_stack(fake_stack, nullptr);
+    inside_fiber_ = false;
+    arrived_on_stack(host_fake_stack_, nullptr);
     fibers_[current_] = back.fctx;
   }
   if (barriers_.alive() > 0) fail(Failure::kDeadlock, 0, 0);

@@ -71,7 +71,9 @@ class BlockRunner {
   uint32_t ready_count_ = 0;
   uint32_t current_ = 0;
   bool on_fiber_ = false;
-  StackBounds host_stack_;  // known when AddressSanitizer asks for it
+  bool inside_fiber_ = false;
+  StackBounds host_stack_;  // this and the next: known when AddressSanitizer asks for them
+  void* host_fake_stack_ = nullptr;
 
   Failure failure_ = Failure::kNone;
   uint32_t failure_warp_ = 0;
