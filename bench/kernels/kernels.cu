@@ -42,7 +42,8 @@ struct ActivationBlock {
 };
 
 // A row of the matrix for each block of 32 * 4 threads; two threads share 32 weights.
-KERNEL mul_mat_vec_q4(const WeightBlock* weights, const ActivationBlock* x, float* y, unsigned blocks_per_row) {
+KERNEL mul_mat_vec_q4(const WeightBlock* weights, const ActivationBlock* x, float* y,
+                      unsigned blocks_per_row) {
   __shared__ float partial[kWarp];
   const unsigned t = threadIdx.y * kWarp + threadIdx.x;
   const unsigned half = t % 2;
@@ -75,12 +76,14 @@ __device__ inline float block_reduce(float v, float* partial, bool maximum) {
   if (t % kWarp == 0) partial[t / kWarp] = v;
   __syncthreads();
   v = partial[0];
-  for (unsigned w = 1; w < blockDim.x / kWarp; ++w) v = maximum ? (v > partial[w] ? v : partial[w]) : v + partial[w];
+  for (unsigned w = 1; w < blockDim.x / kWarp; ++w)
+    v = maximum ? (v > partial[w] ? v : partial[w]) : v + partial[w];
   __syncthreads();
   return v;
 }
 
-// One new token's attention: a block of kHeadSize threads for each head. keys and values: [head][position][kHeadSize].
+// One new token's attention: a block of kHeadSize threads for each head. keys and values:
+// [head][position][kHeadSize].
 KERNEL attention(const float* query, const float* keys, const float* values, float* out, unsigned positions,
                  float scale) {
   __shared__ float weights[kMostPositions];
