@@ -1,8 +1,8 @@
 // Replies: the device answers a record in a slot the guest named; the tag tells whose answer stands there.
 #pragma once
 
+#include <array>
 #include <atomic>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -50,26 +50,28 @@ inline ReplyView read_reply(const ChannelView& channel, uint32_t slot) noexcept 
           {reinterpret_cast<const std::byte*>(reply) + kReplyHeaderBytes, bytes < room ? bytes : room}};
 }
 
-// Guest: which reply slots are in use, in the process's own memory. Thread-safe, lock-free.
+// Guest: which reply slots are in use, in the process's own memory. No locked instruction: try_take() is
+// called under the lock that guards the producer, which the caller holds anyway; give_back() by any thread.
 class ReplySlots {
  public:
-  explicit ReplySlots(uint32_t count) noexcept
-      : free_(count >= 64 ? ~uint64_t{0} : (uint64_t{1} << count) - 1) {}
-  // A slot, or kNoReply when all are in use (as many threads wait as there are slots: wait for one).
+  explicit ReplySlots(uint32_t count) noexcept : count_(count < kMost ? count : kMost) {}
+  // A slot, or kNoReply when all are in use: as many threads wait as there are slots. The lowest free one, so
+  // that a single thread's answers come through one line.
   uint16_t try_take() noexcept {
-    uint64_t free = free_.load(std::memory_order_relaxed);
-    while (free != 0) {
-      if (free_.compare_exchange_weak(free, free & (free - 1), std::memory_order_acquire,
-                                      std::memory_order_relaxed)) {
-        return static_cast<uint16_t>(std::countr_zero(free));
+    for (uint32_t slot = 0; slot < count_; ++slot) {
+      if (!taken_[slot].load(std::memory_order_acquire)) {
+        taken_[slot].store(true, std::memory_order_relaxed);
+        return static_cast<uint16_t>(slot);
       }
     }
     return kNoReply;
   }
-  void give_back(uint16_t slot) noexcept { free_.fetch_or(uint64_t{1} << slot, std::memory_order_release); }
+  void give_back(uint16_t slot) noexcept { taken_[slot].store(false, std::memory_order_release); }
 
  private:
-  std::atomic<uint64_t> free_;
+  static constexpr uint32_t kMost = 64;
+  std::array<std::atomic<bool>, kMost> taken_{};
+  uint32_t count_;
 };
 
 }  // namespace vgpu::ring

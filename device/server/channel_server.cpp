@@ -169,7 +169,7 @@ void ChannelServer::run() noexcept {
       };
       if (!serving) {
         idle_waits_.park(wake, kParkNs);
-      } else if (!waits_.spin(wake, consumer_.streaming() ? kStreamGapNs : 0)) {
+      } else if (!waits_.spin(wake, consumer_.streaming() ? ring::kStreamGapNs : 0)) {
         publish_counters();
         waits_.park(wake, kParkNs);
       }

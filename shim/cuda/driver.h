@@ -146,9 +146,7 @@ CUresult enqueue(const Entry& entry, Stream& stream, const Request& request, CUg
     }
     return capture_step(stream, std::move(step));
   }
-  const Submitted record = entry.session->submit(request, stream.device_id, tail);
-  stream.advance(record.end);
-  return to_result(record.status);
+  return to_result(entry.session->submit(request, stream.order(), tail).status);
 }
 
 // Waits until everything before `position` has executed, then surfaces errors.

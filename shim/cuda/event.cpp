@@ -48,11 +48,10 @@ CUresult record(CUevent handle, CUstream stream_handle, NullStream meaning, unsi
     return capture_event_record(*stream, *event, flags == CU_EVENT_RECORD_EXTERNAL);
   }
   const Submitted submitted =
-      entry.session->submit(vgpu::protocol::EventRecordRequest{.event = event->id}, stream->device_id);
+      entry.session->submit(vgpu::protocol::EventRecordRequest{.event = event->id}, stream->order());
   if (submitted.status != Status::kSuccess) {
     return to_result(submitted.status);
   }
-  stream->advance(submitted.end);
   event->known_to_device = true;
   if (event->capture) {
     const std::lock_guard guard(Driver::get().capture_mutex);
@@ -74,10 +73,9 @@ CUresult wait(CUstream stream_handle, CUevent handle, unsigned flags, NullStream
   if (!event->known_to_device) {
     return CUDA_SUCCESS;  // never recorded: nothing to wait for
   }
-  const Submitted submitted =
-      entry.session->submit(vgpu::protocol::StreamWaitEventRequest{.event = event->id}, stream->device_id);
-  stream->advance(submitted.end);
-  return to_result(submitted.status);
+  return to_result(
+      entry.session->submit(vgpu::protocol::StreamWaitEventRequest{.event = event->id}, stream->order())
+          .status);
 }
 
 // When the event's last record executed; asked of the device once for each record.

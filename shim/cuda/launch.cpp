@@ -161,9 +161,8 @@ CUresult launch(CUfunction handle, Dim grid, Dim block, unsigned shared, CUstrea
     return capture_step(*stream, std::move(step));
   }
   const Submitted record =
-      entry.session->submit_in_place(request, stream->device_id, function->info.parameter_bytes,
+      entry.session->submit_in_place(request, stream->order(), function->info.parameter_bytes,
                                      [&](std::byte* to) { pack(*function, parameters, to); });
-  stream->advance(record.end);
   return to_result(record.status);
 }
 

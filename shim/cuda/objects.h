@@ -12,6 +12,7 @@
 #include "protocol/commands.h"
 #include "shim/cuda/cuda_types.h"
 #include "shim/cuda/handle_table.h"
+#include "shim/session/session.h"
 
 namespace vgpu::shim {
 
@@ -40,6 +41,9 @@ struct Stream : Object {
   std::shared_ptr<Capture> capture;  // not null: capturing. Guarded by Driver::capture_mutex for writers.
   std::atomic<bool> capturing{false};
 
+  // What a command of this stream is submitted with.
+  StreamOrder order() noexcept { return {device_id, &last}; }
+  // For records submitted without it.
   void advance(uint64_t position) noexcept {
     uint64_t seen = last.load(std::memory_order_relaxed);
     while (seen < position && !last.compare_exchange_weak(seen, position, std::memory_order_release)) {

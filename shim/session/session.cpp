@@ -2,9 +2,9 @@
 #include "shim/session/session.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdarg>
 #include <cstdio>
+#include <ctime>
 #include <string>
 
 #include "shim/session/log.h"
@@ -65,16 +65,13 @@ Session::Session(const Attachment& attachment, ring::ChannelClaim claim, const S
       control_(view_.control),
       nonce_(claim_.nonce()),
       waits_(*control_, attachment.bar().wait_ops(), options.spin_ns, claim_.fences()),
-      slots_(view_.reply_count),
       bulk_(view_.bulk, view_.bulk_region_offset, &attachment.bar(), attachment.mapping()),
+      ring_lock_(claim_.fences()),
       producer_(view_.ring, &control_->consumer.consumed, &control_->producer.published,
-                attachment.bar().write_combining_file()) {
-  ::sem_init(&free_slots_, 0, view_.reply_count < 64 ? view_.reply_count : 64);
-}
+                attachment.bar().write_combining_file()),
+      slots_(view_.reply_count) {}
 
-Session::~Session() {
-  ::sem_destroy(&free_slots_);
-}
+Session::~Session() = default;
 
 ring::DeviceWatch Session::make_watch() const noexcept {
   return {attachment_->region().header(), attachment_->found().generation, control_, nonce_,
@@ -121,30 +118,64 @@ std::byte* Session::reserve(uint16_t opcode, uint32_t stream, uint16_t reply_slo
   return record + sizeof(ring::RecordHeader);
 }
 
-Submitted Session::commit_and_publish() {
+Submitted Session::commit_and_publish(std::atomic<uint64_t>* last) {
   const uint64_t start = producer_.commit();
   producer_.publish();
   waits_.notify_consumer();
   const uint64_t end = producer_.position();
   submitted_.store(end, std::memory_order_release);
+  if (last != nullptr) {
+    last->store(end, std::memory_order_release);
+  }
   return {Status::kSuccess, start, end};
 }
 
-Submitted Session::submit_bytes(uint16_t opcode, uint32_t stream, std::span<const std::byte> head,
-                                std::span<const std::byte> tail, uint16_t reply_slot) {
-  const auto bytes = static_cast<uint32_t>(head.size() + tail.size());
-  const std::lock_guard guard(ring_lock_);
-  std::byte* body = reserve(opcode, stream, reply_slot, bytes);
-  if (body == nullptr) {
-    return {status(), 0, 0};
-  }
+namespace {
+
+void write_body(std::byte* body, std::span<const std::byte> head, std::span<const std::byte> tail) {
   if (!head.empty()) {
     std::memcpy(body, head.data(), head.size());
   }
   if (!tail.empty()) {
     std::memcpy(body + head.size(), tail.data(), tail.size());
   }
-  return commit_and_publish();
+}
+
+}  // namespace
+
+Submitted Session::submit_bytes(uint16_t opcode, StreamOrder stream, std::span<const std::byte> head,
+                                std::span<const std::byte> tail) {
+  const auto bytes = static_cast<uint32_t>(head.size() + tail.size());
+  const std::lock_guard guard(ring_lock_);
+  std::byte* body = reserve(opcode, stream.id, ring::kNoReply, bytes);
+  if (body == nullptr) {
+    return {status(), 0, 0};
+  }
+  write_body(body, head, tail);
+  return commit_and_publish(stream.last);
+}
+
+Session::Question Session::ask(uint16_t opcode, std::span<const std::byte> head,
+                               std::span<const std::byte> tail) {
+  const auto bytes = static_cast<uint32_t>(head.size() + tail.size());
+  for (;;) {
+    {
+      const std::lock_guard guard(ring_lock_);
+      if (const uint16_t slot = slots_.try_take(); slot != ring::kNoReply) {
+        std::byte* body = reserve(opcode, 0, slot, bytes);
+        if (body == nullptr) {
+          slots_.give_back(slot);
+          return {{status(), 0, 0}, ring::kNoReply};
+        }
+        write_body(body, head, tail);
+        ring::store_relaxed(control_->producer.round_trips, ++round_trips_);
+        return {commit_and_publish(nullptr), slot};
+      }
+    }
+    // As many threads wait for answers as there are slots, so what follows is not what takes time.
+    constexpr timespec kMoment{.tv_sec = 0, .tv_nsec = 50'000};
+    ::nanosleep(&kMoment, nullptr);
+  }
 }
 
 Status Session::refuse(Status status, protocol::Opcode opcode, const char* format, ...) noexcept {
@@ -167,25 +198,15 @@ Status Session::refuse(Status status, protocol::Opcode opcode, const char* forma
 
 Status Session::call_bytes(uint16_t opcode, std::span<const std::byte> head, std::span<const std::byte> tail,
                            std::span<std::byte> reply, std::span<std::byte> more, std::size_t* more_bytes) {
-  // One count for each slot: whoever passes finds one.
-  while (::sem_wait(&free_slots_) != 0 && errno == EINTR) {
-  }
-  const uint16_t slot = slots_.try_take();
-  struct GiveBack {
-    Session& session;
-    uint16_t slot;
-    ~GiveBack() {
-      session.slots_.give_back(slot);
-      ::sem_post(&session.free_slots_);
-    }
-  } const give_back{*this, slot};
-
-  const Submitted record = submit_bytes(opcode, 0, head, tail, slot);
+  const auto [record, slot] = ask(opcode, head, tail);
   if (record.status != Status::kSuccess) {
     return record.status;
   }
-  ring::store_relaxed(control_->producer.round_trips,
-                      round_trips_.fetch_add(1, std::memory_order_relaxed) + 1);
+  struct GiveBack {
+    ring::ReplySlots& slots;
+    uint16_t slot;
+    ~GiveBack() { slots.give_back(slot); }
+  } const give_back{slots_, slot};
   const uint64_t tag = ring::reply_tag(record.start);
   ring::DeviceWatch watch = make_watch();
   const auto alive = ring::wait_while_alive(waits_, watch, GuestWait::kReply, view_.reply_slot(slot)->tag,

@@ -10,8 +10,6 @@
 // All functions may be called from any thread unless they say otherwise; none throws.
 #pragma once
 
-#include <semaphore.h>
-
 #include <atomic>
 #include <cstring>
 #include <expected>
@@ -41,6 +39,15 @@ struct Submitted {
   uint64_t end = 0;
 };
 
+// The stream a command goes to, as the device knows it, and where the position behind the stream's newest
+// record stands, if it is kept: it is stored before the ring's lock is given up, so it only grows.
+struct StreamOrder {
+  StreamOrder(uint32_t device_id, std::atomic<uint64_t>* last_position = nullptr) noexcept
+      : id(device_id), last(last_position) {}
+  uint32_t id;
+  std::atomic<uint64_t>* last;
+};
+
 struct SessionOptions {
   uint64_t claim_timeout_ns = 2'500'000'000;
   uint64_t heartbeat_limit_ns = ring::kHeartbeatLimitNs;
@@ -58,30 +65,29 @@ class Session {
 
   // An asynchronous command. Its own errors surface at the next synchronising call.
   template <typename Request>
-  Submitted submit(const Request& request, uint32_t stream, std::span<const std::byte> tail = {}) {
+  Submitted submit(const Request& request, StreamOrder stream, std::span<const std::byte> tail = {}) {
     static_assert(Request::kMode == protocol::Mode::kAsync);
-    return submit_bytes(static_cast<uint16_t>(Request::kOpcode), stream, bytes_of(request), tail,
-                        ring::kNoReply);
+    return submit_bytes(static_cast<uint16_t>(Request::kOpcode), stream, bytes_of(request), tail);
   }
   // The same, the tail being written by fill(std::byte* tail) straight into the ring. fill must not call
   // back.
   template <typename Request, typename Fill>
-  Submitted submit_in_place(const Request& request, uint32_t stream, uint32_t tail_bytes, Fill&& fill) {
+  Submitted submit_in_place(const Request& request, StreamOrder stream, uint32_t tail_bytes, Fill&& fill) {
     static_assert(Request::kMode == protocol::Mode::kAsync);
     constexpr uint32_t kFields = protocol::kWireBytes<Request>;
     const std::lock_guard guard(ring_lock_);
     std::byte* body =
-        reserve(static_cast<uint16_t>(Request::kOpcode), stream, ring::kNoReply, kFields + tail_bytes);
+        reserve(static_cast<uint16_t>(Request::kOpcode), stream.id, ring::kNoReply, kFields + tail_bytes);
     if (body == nullptr) {
       return {status(), 0, 0};
     }
     std::memcpy(body, &request, kFields);
     fill(body + kFields);
-    return commit_and_publish();
+    return commit_and_publish(stream.last);
   }
   // A command already encoded (request struct and tail).
-  Submitted submit_encoded(uint16_t opcode, uint32_t stream, std::span<const std::byte> body) {
-    return submit_bytes(opcode, stream, body, {}, ring::kNoReply);
+  Submitted submit_encoded(uint16_t opcode, StreamOrder stream, std::span<const std::byte> body) {
+    return submit_bytes(opcode, stream, body, {});
   }
 
   // A command with a reply: waits for it. `more` gets what follows the reply's fields, at most its size;
@@ -160,14 +166,20 @@ class Session {
     return {reinterpret_cast<const std::byte*>(&request), protocol::kWireBytes<Request>};
   }
 
-  Submitted submit_bytes(uint16_t opcode, uint32_t stream, std::span<const std::byte> head,
-                         std::span<const std::byte> tail, uint16_t reply_slot);
+  Submitted submit_bytes(uint16_t opcode, StreamOrder stream, std::span<const std::byte> head,
+                         std::span<const std::byte> tail);
+  // A command that wants an answer, and the slot for it.
+  struct Question {
+    Submitted record;
+    uint16_t slot = ring::kNoReply;
+  };
+  Question ask(uint16_t opcode, std::span<const std::byte> head, std::span<const std::byte> tail);
   protocol::Status call_bytes(uint16_t opcode, std::span<const std::byte> head,
                               std::span<const std::byte> tail, std::span<std::byte> reply,
                               std::span<std::byte> more, std::size_t* more_bytes);
   // With ring_lock_ held. Returns where the body goes, or nullptr when the session is lost. Waits while full.
   std::byte* reserve(uint16_t opcode, uint32_t stream, uint16_t reply_slot, uint32_t body_bytes);
-  Submitted commit_and_publish();
+  Submitted commit_and_publish(std::atomic<uint64_t>* last);
   void make_sticky(protocol::Status status) noexcept;
   void lose(ring::DeviceLoss loss) noexcept;
   ring::DeviceWatch make_watch() const noexcept;
@@ -179,15 +191,14 @@ class Session {
   ring::ChannelControl* control_;
   uint64_t nonce_;
   ring::GuestWaits waits_;
-  ring::ReplySlots slots_;
-  sem_t free_slots_;
   BulkHeap bulk_;
 
   alignas(128) ShortLock ring_lock_;
   ring::Producer producer_;  // guarded by ring_lock_
+  ring::ReplySlots slots_;   // taken under ring_lock_
   uint64_t full_waits_ = 0;  // guarded by ring_lock_
   std::atomic<uint64_t> submitted_{0};
-  std::atomic<uint64_t> round_trips_{0};
+  uint64_t round_trips_ = 0;  // guarded by ring_lock_
 
   alignas(128) std::atomic<int32_t> sticky_{0};
   std::atomic<uint32_t> deferred_seen_{0};

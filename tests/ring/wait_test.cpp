@@ -178,12 +178,13 @@ TEST_P(Waiting, SeveralThreadsOfOneGuestSleepOnTheirOwnReplies) {
   for (uint32_t t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       for (uint32_t i = 0; i < kCalls; ++i) {
-        const uint16_t slot = slots.try_take();
-        ASSERT_NE(slot, kNoReply);
+        uint16_t slot = kNoReply;
         uint64_t start = 0;
         const uint32_t number = t * kCalls + i;
         {
           const std::lock_guard lock(ring_lock);
+          slot = slots.try_take();
+          ASSERT_NE(slot, kNoReply);
           start = post(producer, waits, slot, number);
         }
         const ReplySlot* reply = channel.view.reply_slot(slot);
