@@ -71,11 +71,13 @@ class Consumer {
       if (out.size() < kMaxRecordBytes) [[unlikely]] {
         return std::unexpected(ReadError::kOutTooSmall);
       }
+      // The header is loaded once, by itself: what is decided on it here need not wait for the copy.
+      RecordHeader header;
+      const uint64_t words[] = {commit, load_relaxed(*(&commit_word(position_) + 1))};
+      std::memcpy(&header, words, sizeof(header));
       // A slot is always whole inside the ring and inside `out`, and its copy is a few vector moves.
       std::memcpy(out.data(), slot(position_), kSlotBytes);
-      std::memcpy(out.data(), &commit, sizeof(commit));
-      RecordHeader header;
-      std::memcpy(&header, out.data(), sizeof(header));
+      std::memcpy(out.data(), words, sizeof(words));
       if (header.opcode == kPaddingOpcode) {
         if (bytes != to_end) {
           return std::unexpected(ReadError::kBadPadding);

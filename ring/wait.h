@@ -56,7 +56,7 @@ inline void pause_for(uint64_t ns) noexcept {
 // preceded by a gap instead.
 template <typename Ready>
 bool spin_until(Ready&& ready, uint64_t budget_ns, uint64_t gap_ns = 0) {
-  constexpr int kCloseLooks = 256;
+  constexpr int kCloseLooks = 1024;
   constexpr int kPausedLooks = 16;  // between two looks at the clock
   if (ready()) {
     return true;
