@@ -125,9 +125,11 @@ class GuestWaits {
     }
     const uint64_t start = monotonic_ns();
     announce(kind, +1);
+    // Pairs with the one in ConsumerWaits::notify_guest. Once: the announcement stands until the wait is
+    // over.
+    sleeper_fence(fences_);
     bool done = false;
     for (uint32_t attempt = 0;; ++attempt) {
-      sleeper_fence(fences_);  // pairs with the one in ConsumerWaits::notify_guest
       const uint64_t value = load_acquire(word);
       done = ready(value);
       const uint64_t waited = monotonic_ns() - start;

@@ -104,13 +104,11 @@ inline wait(count, announcement, word) {
   :: load(word) >= end_of_mine
   :: true ->
      announce(count, announcement, 1);
+     sleeper_fence();
      do
-     :: sleeper_fence();
-        if
-        :: load(word) >= end_of_mine -> break
-        :: atomic { load(word) < end_of_mine -> value = load(word) }
-           futex_wait(word, value)
-        fi
+     :: load(word) >= end_of_mine -> break
+     :: atomic { load(word) < end_of_mine -> value = load(word) }
+        futex_wait(word, value)
      od;
      atomic {
        value = 0;
