@@ -40,7 +40,7 @@ inline const uint32_t* futex_of(const uint64_t& word) noexcept {
 inline constexpr uint64_t kDefaultSpinNs = 20'000;
 // Between two looks at a ring whose producer streams (Consumer::streaming()): at most so much longer takes a
 // synchronising call behind a stream.
-inline constexpr uint64_t kStreamGapNs = 500;
+inline constexpr uint64_t kStreamGapNs = 200;
 inline constexpr uint64_t kNoTimeout = ~uint64_t{0};
 
 // Spends about `ns` without touching memory that the other side uses.

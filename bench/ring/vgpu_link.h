@@ -21,9 +21,6 @@ namespace vgpu::bench {
 inline constexpr std::size_t kRegionBytes = 1 << 20;
 inline constexpr uint64_t kParkNs = 100'000'000;
 
-// As the device's channel server has it.
-inline constexpr uint64_t kStreamGapNs = 500;
-
 enum class Waking { kSleeperFences, kBothFence, kNone };
 
 constexpr const char* variant_name(Waking waking) {
@@ -158,7 +155,7 @@ class VgpuLink {
         return;
       }
       const auto ready = [&] { return consumer_.ready(); };
-      if (!waits_.spin(ready, consumer_.streaming() ? kStreamGapNs : 0) && kWakes) {
+      if (!waits_.spin(ready, consumer_.streaming() ? ring::kStreamGapNs : 0) && kWakes) {
         waits_.park(ready, kParkNs);
       }
     }

@@ -25,10 +25,9 @@ constexpr uint32_t kBatchRecords = 256;
 // is a fence and a shared line.
 constexpr uint64_t kProgressNs = 20'000;
 constexpr uint64_t kCountersNs = 10'000'000;
+// Longest sleeps where the doorbell is a futex: the watcher looks after channels without an owner, too.
 constexpr uint64_t kParkNs = 1'000'000'000;
-// Between two looks at a ring whose producer streams; what a synchronising call behind a stream may wait
-// more.
-constexpr uint64_t kStreamGapNs = 500;
+constexpr uint64_t kIdleParkNs = 60'000'000'000;
 
 std::span<uint64_t> words(ring::CounterBlock& block) {
   return {reinterpret_cast<uint64_t*>(&block), offsetof(ring::CounterBlock, reserved) / sizeof(uint64_t)};
@@ -70,12 +69,12 @@ ChannelServer::ChannelServer(const ring::ChannelView& view, const pci::Bar& bar,
       totals_(totals),
       options_(options),
       ownership_(view, &waits_),
-      idle_ops_(bar.wait_ops()),
-      waits_(*view.control, bar.wait_ops(), options.spin_ns),
-      idle_waits_(*view.control, idle_ops_, 0),
+      wait_ops_(bar.wait_ops()),
+      waits_(*view.control, wait_ops_, options.spin_ns),
+      idle_waits_(*view.control, wait_ops_, 0),
       bulk_used_(bar.carrier() != pci::Carrier::kFile) {
-  // A claim rings the doorbell where there are futexes, so a channel nobody owns is looked at once a second.
-  if (bar.carrier() == pci::Carrier::kFile) idle_ops_.recheck_ns = kParkNs;
+  // Every wake-up rings where there are futexes: a sleep's bound is for what nobody thought of.
+  if (bar.carrier() == pci::Carrier::kFile) wait_ops_.recheck_ns = kIdleParkNs;
   const auto& properties = backend.properties();
   limits_.window_base = properties.window_base;
   limits_.window_bytes = properties.window_bytes;
@@ -121,7 +120,14 @@ void ChannelServer::watch() noexcept {
     return options_.locks_visible &&
            ring::probe_channel_lock(bar_.probe_fd(), view_.index) == ring::LockState::kFree;
   };
-  if (!served() || !(gone() || owner_changed())) return;
+  if (!served()) {
+    // Somebody claims the channel: its doorbell may have come before the thread slept.
+    if (ring::load_relaxed(view_.control->owner.nonce) != looked_at_.load(std::memory_order_relaxed)) {
+      waits_.wake_consumer();
+    }
+    return;
+  }
+  if (!gone() && !owner_changed()) return;
   const std::lock_guard lock(context_mutex_);
   // All of it again under the lock: the thread may have changed owners since, and the new one's work is not
   // to be cancelled.
@@ -135,6 +141,7 @@ ring::ChannelOwnership::Event ChannelServer::look_at_owner() noexcept {
   if (served() && !owner_changed() && !owner_dead_.load(std::memory_order_relaxed)) {
     return ring::ChannelOwnership::Event::kNone;
   }
+  looked_at_.store(ring::load_relaxed(view_.control->owner.nonce), std::memory_order_relaxed);
   // Before the probe: what the watcher finds after it stays said.
   owner_dead_.store(false, std::memory_order_relaxed);
   return ownership_.poll(options_.locks_visible ? ring::probe_channel_lock(bar_.probe_fd(), view_.index)
@@ -168,7 +175,7 @@ void ChannelServer::run() noexcept {
                ring::load_relaxed(view_.control->owner.nonce) != seen_nonce;
       };
       if (!serving) {
-        idle_waits_.park(wake, kParkNs);
+        idle_waits_.park(wake, kIdleParkNs);
       } else if (!waits_.spin(wake, consumer_.streaming() ? ring::kStreamGapNs : 0)) {
         publish_counters();
         waits_.park(wake, kParkNs);

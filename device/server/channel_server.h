@@ -103,7 +103,7 @@ class ChannelServer {
   protocol::Limits limits_;
   ring::ChannelOwnership ownership_;
   ring::OwnerInfo owner_;  // who is served
-  ring::WaitOps idle_ops_;
+  ring::WaitOps wait_ops_;
   ring::ConsumerWaits waits_;       // spins, then parks: while an owner is served
   ring::ConsumerWaits idle_waits_;  // parks at once: nobody is there
   ring::Consumer consumer_;
@@ -124,6 +124,7 @@ class ChannelServer {
 
   std::thread thread_;
   std::atomic<uint64_t> served_nonce_{0};
+  std::atomic<uint64_t> looked_at_{0};  // the owner block's nonce when the thread last looked for an owner
   std::atomic<bool> owner_dead_{false};
   std::atomic<bool> stop_{false};
   std::atomic<bool> ended_{true};

@@ -17,7 +17,7 @@
 namespace vgpu::device {
 namespace {
 
-constexpr long kTickNs = 50'000'000;
+constexpr long kTickNs = 90'000'000;
 
 void publish(WorkerReport& report, const DeviceServer& server, const Backend& backend) {
   const Counters totals = server.totals();

@@ -19,7 +19,6 @@ namespace {
 constexpr uint64_t kSecond = 1'000'000'000;
 // Longer than any stall: a sleep that lasts so long is a lost wake-up.
 constexpr uint64_t kLongestSleep = 30 * kSecond;
-constexpr uint64_t kStreamGapNs = 500;  // as the device has it
 constexpr uint16_t kLastOpcode = 0x7fff;
 constexpr uint64_t kWordStep = 0x9e37'79b9'7f4a'7c15;
 
