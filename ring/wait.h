@@ -212,6 +212,11 @@ class ConsumerWaits {
     wake_sleepers(GuestWait::kCompleted, control_->consumer.completed);
     wake_sleepers(GuestWait::kConsumed, control_->consumer.consumed);
   }
+  // The same for ConsumerBlock::completed alone.
+  void store_completed(uint64_t completed) const noexcept {
+    store_release(control_->consumer.completed, completed);
+    notify_guest(GuestWait::kCompleted, control_->consumer.completed);
+  }
   // From another thread of the device: makes wait() return early so that it sees a stop flag. It may come a
   // moment before the sleep: the bound on the sleep then ends it.
   void wake_consumer() const noexcept { ops_->wake(ops_->context, &control_->doorbell.doorbell); }

@@ -53,6 +53,7 @@ void add_counters(Counters& sum, const Counters& from) noexcept {
 
 void Totals::absorb(Counters& gone) noexcept {
   const std::lock_guard lock(mutex_);
+  ++absorbed_;
   add_counters(closed_, gone);
   auto& peak = closed_.block.memory_peak_bytes;
   peak = std::max(peak, ring::load_relaxed(gone.block.memory_peak_bytes));
@@ -231,7 +232,7 @@ void ChannelServer::begin_owner() {
     served_nonce_.store(owner.nonce, std::memory_order_relaxed);
   }
   consumer_ = ring::Consumer(view_.ring);
-  progress_position_ = 0;
+  progress_position_ = given_back_ = 0;
   deferred_errors_ = 0;
   failed_ = false;
   executor_.emplace(*context_,
@@ -279,18 +280,25 @@ bool ChannelServer::serve_batch() {
       fail_channel(bytes.error());
       return true;
     }
-    if (*bytes == 0) break;
+    if (*bytes == 0) {
+      if (taken == 0) return false;
+      finish_batch(/*ring_empty=*/true);
+      return true;
+    }
     if (taken++ == 0) progress_ns_ = clock_ns_ = ring::monotonic_ns();
     execute_one(std::span<const std::byte>(record_).first(*bytes), consumer_.record_position());
   }
-  if (taken == 0) return false;
+  finish_batch(/*ring_empty=*/false);
+  return true;
+}
+
+void ChannelServer::finish_batch(bool ring_empty) {
   count(counters_.block.batches);
-  progress();
+  progress(ring_empty);
   if (clock_ns_ - counters_ns_ > kCountersNs) {
     counters_ns_ = clock_ns_;
     publish_counters();
   }
-  return true;
 }
 
 void ChannelServer::execute_one(std::span<const std::byte> record, uint64_t position) {
@@ -308,7 +316,7 @@ void ChannelServer::execute_one(std::span<const std::byte> record, uint64_t posi
   // under way.
   if (outcome.used_bulk || now - progress_ns_ > kProgressNs ||
       consumer_.position() - progress_position_ > consumer_.capacity() / 4) {
-    progress();
+    progress(/*ring_empty=*/false);
     progress_ns_ = now;
   }
 }
@@ -327,12 +335,19 @@ void ChannelServer::answer(const Executor::Outcome& outcome, uint64_t position) 
   report(refused, position);
 }
 
-// Everything taken so far has executed: says so.
-void ChannelServer::progress() {
+// Everything taken so far has executed: says so. Room in the ring is given back by the quarter as long as
+// there is more to take: a guest that sleeps for room and woke to a little of it would fall asleep again at
+// once.
+void ChannelServer::progress(bool ring_empty) {
   const auto outcome = executor_->finish();
   if (outcome.status != Status::kSuccess) report(outcome, consumer_.record_position());
   progress_position_ = consumer_.position();
-  waits_.store_progress(progress_position_, progress_position_);
+  if (ring_empty || progress_position_ - given_back_ >= consumer_.capacity() / 4) {
+    given_back_ = progress_position_;
+    waits_.store_progress(progress_position_, given_back_);
+  } else {
+    waits_.store_completed(progress_position_);
+  }
 }
 
 // Stores a failure where the guest finds it: before `completed` passes the record, and before its reply's

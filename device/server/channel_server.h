@@ -48,10 +48,16 @@ class Totals {
     for (const auto& channel : live) add_counters(sum, channel->counters());
     return sum;
   }
+  // How many owners it has taken over.
+  uint64_t absorbed() const noexcept {
+    const std::lock_guard lock(mutex_);
+    return absorbed_;
+  }
 
  private:
   mutable std::mutex mutex_;
   Counters closed_;
+  uint64_t absorbed_ = 0;
 };
 
 class ChannelServer {
@@ -84,7 +90,8 @@ class ChannelServer {
   bool serve_batch();
   void execute_one(std::span<const std::byte> record, uint64_t position);
   void answer(const Executor::Outcome& outcome, uint64_t position);
-  void progress();
+  void finish_batch(bool ring_empty);
+  void progress(bool ring_empty);
   void report(const Executor::Outcome& outcome, uint64_t position);
   void fail_channel(ring::ReadError error);
   void publish_counters() noexcept;
@@ -112,6 +119,7 @@ class ChannelServer {
   LogLimiter limiter_;
   alignas(8) std::byte record_[ring::kMaxRecordBytes];
   uint64_t progress_position_ = 0;
+  uint64_t given_back_ = 0;  // ring space before it may be overwritten
   uint64_t progress_ns_ = 0;
   uint64_t clock_ns_ = 0;  // when the record before this one had executed
   uint64_t deferred_errors_ = 0;

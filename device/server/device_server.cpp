@@ -164,16 +164,24 @@ void DeviceServer::tick() noexcept {
   uint32_t served = 0;
   uint64_t memory = 0;
   uint64_t highest = 0;
+  Activity activity{.owners_gone = totals_.absorbed()};
   for (const auto& channel : channels_) {
     channel->watch();
-    if (channel->served()) ++served;
-    memory += ring::load_relaxed(channel->counters().block.memory_in_use_bytes);
-    highest = std::max(highest, ring::load_relaxed(channel->counters().block.memory_peak_bytes));
+    if (!channel->served()) continue;
+    ++served;
+    const auto& block = channel->counters().block;
+    memory += ring::load_relaxed(block.memory_in_use_bytes);
+    highest = std::max(highest, ring::load_relaxed(block.memory_peak_bytes));
+    activity.commands += ring::load_relaxed(block.commands);
+    activity.busy_ns += ring::load_relaxed(block.busy_ns);
   }
+  ring::store_relaxed(header.status.channels_served, served);
+  // An idle device touches no more than this.
+  if (activity == seen_activity_) return;
+  seen_activity_ = activity;
   // Exact where one process uses the device at a time: a channel keeps its own peak to the byte.
   memory_peak_ = std::max({memory_peak_, memory, highest});
   ring::store_relaxed(header.status.memory_in_use_bytes, memory);
-  ring::store_relaxed(header.status.channels_served, served);
   const Counters sum = totals();
   const auto* from = reinterpret_cast<const uint64_t*>(&sum.block);
   auto* to = reinterpret_cast<uint64_t*>(&header.totals);

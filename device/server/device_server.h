@@ -55,7 +55,16 @@ class DeviceServer {
   ring::RegionView region_;
   uint64_t generation_;
   Totals totals_;
+  // What changes when any figure does.
+  struct Activity {
+    uint64_t owners_gone = 0;
+    uint64_t commands = 0;
+    uint64_t busy_ns = 0;
+    bool operator==(const Activity&) const = default;
+  };
+
   uint64_t heartbeat_ = 0;
+  Activity seen_activity_;
   uint64_t memory_peak_ = 0;
   std::vector<std::unique_ptr<ChannelServer>> channels_;
   bool running_ = false;
