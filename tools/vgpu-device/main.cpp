@@ -51,7 +51,8 @@ int main(int argc, char** argv) try {
   app.add_option("--log", device.log_file, "Log file; default: standard error");
   app.add_option("--log-level", device.log_level, "debug, info, warning or error")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
-  app.add_option("--backend", device.backend, "software: kernels run on the CPU; null: everything but kernels")
+  app.add_option("--backend", device.backend,
+                 "software: kernels run on the CPU; null: everything but kernels")
       ->check(CLI::IsMember({"software", "null"}));
   app.add_flag("!--no-sandbox", device.sandbox,
                "Leave the worker its system calls and files (for debuggers)");
