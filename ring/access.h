@@ -96,6 +96,14 @@ inline void compiler_fence() noexcept {
   asm volatile("" : : : "memory");
 }
 
+// Between two looks at a line that the other side will change: keeps the processor from starting many looks
+// ahead, all of which it must throw away when the line is taken.
+inline void finish_loads() noexcept {
+#if defined(__x86_64__)
+  _mm_lfence();
+#endif
+}
+
 inline void cpu_relax() noexcept {
 #if defined(__x86_64__)
   _mm_pause();

@@ -56,7 +56,7 @@ inline void pause_for(uint64_t ns) noexcept {
 // preceded by a gap instead.
 template <typename Ready>
 bool spin_until(Ready&& ready, uint64_t budget_ns, uint64_t gap_ns = 0) {
-  constexpr int kCloseLooks = 1024;
+  constexpr int kCloseLooks = 512;
   constexpr int kPausedLooks = 16;  // between two looks at the clock
   if (ready()) {
     return true;
@@ -66,6 +66,7 @@ bool spin_until(Ready&& ready, uint64_t budget_ns, uint64_t gap_ns = 0) {
   }
   if (gap_ns == 0) {
     for (int i = 0; i < kCloseLooks; ++i) {
+      finish_loads();
       if (ready()) {
         return true;
       }
