@@ -49,6 +49,8 @@ ClientRates run_threads(Setup& setup, Work work, unsigned count, uint64_t budget
   return rates;
 }
 
+constexpr uint64_t kBudgetPerClientNs = 100'000'000;
+
 using Measure = std::function<ClientRates(uint64_t budget_ns)>;
 
 // Both figures of one measurement a round.
@@ -58,10 +60,10 @@ void add_group(Suite& suite, const std::string& name, Work work, unsigned count,
     ClientRates rates;
   };
   const auto state = std::make_shared<State>();
-  const auto rates = [state, measure = std::move(measure)](const Round& round) -> const ClientRates& {
+  const auto rates = [state, count, measure = std::move(measure)](const Round& round) -> const ClientRates& {
     if (state->round != round.number()) {
-      // Clients are many and have to find their pace.
-      state->rates = measure(2 * round.budget_ns());
+      // Long enough that each client, and its thread on the device, is scheduled many times.
+      state->rates = measure(std::max(2 * round.budget_ns(), count * kBudgetPerClientNs));
       state->round = round.number();
     }
     return state->rates;

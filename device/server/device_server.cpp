@@ -158,14 +158,17 @@ Counters DeviceServer::totals() const noexcept {
   return sum;
 }
 
-void DeviceServer::tick() noexcept {
+bool DeviceServer::tick() noexcept {
   auto& header = region_.header();
   ring::store_release(header.status.heartbeat, ++heartbeat_);
   uint32_t served = 0;
   uint64_t memory = 0;
   uint64_t highest = 0;
   Activity activity{.owners_gone = totals_.absorbed()};
+  // A claim rings; once a second is enough to look for one that was missed.
+  const bool look_at_free_channels = heartbeat_ % 10 == 0;
   for (const auto& channel : channels_) {
+    if (!channel->served() && !look_at_free_channels) continue;
     channel->watch();
     if (!channel->served()) continue;
     ++served;
@@ -177,7 +180,7 @@ void DeviceServer::tick() noexcept {
   }
   ring::store_relaxed(header.status.channels_served, served);
   // An idle device touches no more than this.
-  if (activity == seen_activity_) return;
+  if (activity == seen_activity_) return false;
   seen_activity_ = activity;
   // Exact where one process uses the device at a time: a channel keeps its own peak to the byte.
   memory_peak_ = std::max({memory_peak_, memory, highest});
@@ -191,6 +194,7 @@ void DeviceServer::tick() noexcept {
   for (uint32_t i = 0; i < protocol::kCommandCount; ++i) {
     ring::store_relaxed(header.opcode_totals[i], sum.by_command[i]);
   }
+  return true;
 }
 
 void DeviceServer::stop(const std::string& reason) noexcept {

@@ -36,8 +36,8 @@ class DeviceServer {
 
   // Serves the channels; state kReady.
   void start();
-  // Heartbeat, owners, totals.
-  void tick() noexcept;
+  // Heartbeat, owners, totals. Returns whether any figure has changed.
+  bool tick() noexcept;
   // Ends the threads, cancelling what runs. State kStopping, and kStopped at the end.
   void stop(const std::string& reason) noexcept;
 

@@ -28,7 +28,6 @@ void publish(WorkerReport& report, const DeviceServer& server, const Backend& ba
        offsetof(ring::CounterBlock, reserved) / sizeof(uint64_t));
   copy(report.totals.by_command, totals.by_command, protocol::kCommandCount);
   ring::store_relaxed(report.kernels_from_cache, backend.counts().kernels_from_cache);
-  count(report.ticks);
 }
 
 Result<void> serve(const WorkerOptions& options, WorkerReport& report, int parent_pid, int ready_fd) {
@@ -65,8 +64,8 @@ Result<void> serve(const WorkerOptions& options, WorkerReport& report, int paren
   sigaddset(&stop_signals, SIGTERM);
   const timespec tick{.tv_sec = 0, .tv_nsec = kTickNs};
   while (sigtimedwait(&stop_signals, nullptr, &tick) != SIGTERM) {
-    (*server)->tick();
-    publish(report, **server, **backend);
+    if ((*server)->tick()) publish(report, **server, **backend);
+    count(report.ticks);
   }
   (*server)->stop("vgpu-device was stopped");
   publish(report, **server, **backend);
