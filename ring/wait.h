@@ -121,6 +121,10 @@ class GuestWaits {
   template <typename Ready>
   bool wait(GuestWait kind, const uint64_t& word, Ready&& ready, uint64_t timeout_ns) {
     const auto holds = [&] { return ready(load_acquire(word)); };
+    if (kind == GuestWait::kReply) {
+      full_fence();  // the question leaves first: looking earlier would take the answer's line from the
+                     // device
+    }
     if (spin_until(holds, timeout_ns < spin_ns_ ? timeout_ns : spin_ns_)) {
       return true;
     }
@@ -195,8 +199,10 @@ class ConsumerWaits {
 
   // After storing (release) a word that a guest may sleep on. One load when nobody sleeps, and a fence unless
   // the sleeper pays for it.
+  // An answer is fenced in any case: it leaves sooner, and the next record's line, which the guest that gets
+  // it will write at once, is not taken from it in the meantime.
   void notify_guest(GuestWait kind, const uint64_t& word) const noexcept {
-    waker_fence(fences_);  // pairs with the one in GuestWaits::wait
+    waker_fence(kind == GuestWait::kReply ? Fences::kBoth : fences_);  // pairs with GuestWaits::wait's
     wake_sleepers(kind, word);
   }
   // The same without the fence, for a caller that stored several words and fenced once.
