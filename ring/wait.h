@@ -215,7 +215,7 @@ class ConsumerWaits {
   void store_progress(uint64_t completed, uint64_t consumed) const noexcept {
     store_release(control_->consumer.completed, completed);
     store_release(control_->consumer.consumed, consumed);
-    waker_fence(fences_);
+    waker_fence(Fences::kBoth);  // as in notify_guest: there is nothing else to do now
     wake_sleepers(GuestWait::kCompleted, control_->consumer.completed);
     wake_sleepers(GuestWait::kConsumed, control_->consumer.consumed);
   }
