@@ -1,10 +1,11 @@
-// vgpu-device's supervisor around the null backend, without the tools: a process for tests to kill.
+// vgpu-device's supervisor around the fake backend, without the tools: a process for tests to kill.
 // Arguments: region path, then "sandbox", "no-sandbox" or "broken" (a backend that cannot be made).
 #include <cstdio>
 #include <cstring>
+#include <memory>
 
-#include "device/null/null_backend.h"
 #include "device/server/supervisor.h"
+#include "tests/device/server/fake_backend.h"
 
 int main(int argc, char** argv) {
   using namespace vgpu::device;
@@ -18,7 +19,7 @@ int main(int argc, char** argv) {
                                           0]() -> Result<std::unique_ptr<Backend>> {
     if (broken)
       return std::unexpected(Error{vgpu::protocol::Status::kUnknown, "there is nothing to compute with"});
-    return make_null_backend(64u << 20);
+    return std::make_unique<testing::FakeBackend>();
   };
   auto supervisor = Supervisor::create(options);
   if (!supervisor) {
