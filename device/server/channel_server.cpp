@@ -288,6 +288,7 @@ bool ChannelServer::serve_batch() {
     if (taken++ == 0) progress_ns_ = clock_ns_ = ring::monotonic_ns();
     execute_one(std::span<const std::byte>(record_).first(*bytes), consumer_.record_position());
   }
+  if (taken == 0) return false;  // interrupted
   finish_batch(/*ring_empty=*/false);
   return true;
 }

@@ -73,8 +73,8 @@ class ChannelServer {
   // Cancels what runs and ends the thread. The channel stays as it is; the device's state tells its owner.
   void request_stop() noexcept;
   void join() noexcept;
-  // Ten times a second or more: cancels the work of an owner that died or gave way, and wakes the thread to
-  // it.
+  // Ten times a second or more while an owner is served: cancels the work of an owner that died or gave way,
+  // and wakes the thread to it. Once a second or more otherwise: wakes the thread to a claim it missed.
   void watch() noexcept;
 
   // Figures of the present owner. Any thread may read them word by word (ring::load_relaxed).
