@@ -122,8 +122,8 @@ class GuestWaits {
   bool wait(GuestWait kind, const uint64_t& word, Ready&& ready, uint64_t timeout_ns) {
     const auto holds = [&] { return ready(load_acquire(word)); };
     if (kind == GuestWait::kReply) {
-      full_fence();  // the question leaves first: looking earlier would take the answer's line from the
-                     // device
+      // The question leaves first: looking earlier would take the answer's line from the device.
+      full_fence();
     }
     if (spin_until(holds, timeout_ns < spin_ns_ ? timeout_ns : spin_ns_)) {
       return true;

@@ -29,11 +29,8 @@ void ShortLock::lock_slowly() noexcept {
     }
   }
   sleepers_.fetch_add(1, std::memory_order_relaxed);
-  for (;;) {
-    ring::sleeper_fence(fences_);  // pairs with the waker's in unlock()
-    if (try_lock()) {
-      break;
-    }
+  ring::sleeper_fence(fences_);  // pairs with the waker's in unlock(); once: the announcement stands
+  while (!try_lock()) {
     ::syscall(SYS_futex, word(taken_), FUTEX_WAIT_PRIVATE, 1, &kLongestSleep, nullptr, 0);
   }
   sleepers_.fetch_sub(1, std::memory_order_relaxed);
