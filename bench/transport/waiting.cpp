@@ -19,6 +19,7 @@
 #include "bench/transport/client_process.h"
 #include "bench/transport/empty_kernel.h"
 #include "bench/transport/measure.h"
+#include "ring/wait.h"
 
 namespace vgpu::bench {
 namespace {
@@ -163,13 +164,7 @@ void add_device_wake_up(Suite& suite, Setup& setup) {
     const auto add = [&](const char* variant, std::function<void(Round&)> measure) {
       suite.add(
           {.name = "device_wake_up", .variant = variant, .parameters = {{"idle_us", int64_t{idle.count()}}}},
-          [idle, measure = std::move(measure)](Round& round) {
-            if (idle == kLongIdle && round.quick() && round.number() > 0) {
-              round.sit_out();
-            } else {
-              measure(round);
-            }
-          });
+          std::move(measure));
     };
     add("vgpu", [&setup, idle](Round& round) { measure_device_wake_up(round, setup, idle, false); });
     add("eventfd", [idle](Round& round) { measure_bare_wake_up(round, idle, Wake::kEventfd); });
@@ -186,11 +181,6 @@ constexpr std::size_t kWorkBytes = 8 << 20;  // the device needs far longer to f
 constexpr uint64_t kPeerWorkNs = 500'000;    // as long
 constexpr uint64_t kRecalibrateNs = 20'000'000;  // elapsed times are single-precision milliseconds
 
-uint64_t monotonic_ns() {
-  return static_cast<uint64_t>(
-      std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count());
-}
-
 // The device's times on this process's clock. The device stamps events by the machine's monotonic clock, but
 // tells differences only: an event whose record this process sees within a few hundred nanoseconds is the
 // origin.
@@ -205,10 +195,10 @@ class DeviceTime {
     }
     while (record_origin() > window_ + window_ / 4) {
     }
-    calibrated_ns_ = monotonic_ns();
+    calibrated_ns_ = ring::monotonic_ns();
   }
   void calibrate_now_and_then() {
-    if (monotonic_ns() - calibrated_ns_ > kRecalibrateNs) {
+    if (ring::monotonic_ns() - calibrated_ns_ > kRecalibrateNs) {
       calibrate();
     }
   }
@@ -223,10 +213,10 @@ class DeviceTime {
 
  private:
   uint64_t record_origin() {
-    const uint64_t before = monotonic_ns();
+    const uint64_t before = ring::monotonic_ns();
     check(cuEventRecord(origin_.get(), cuda_.stream()), "cuEventRecord");
     check(cuEventSynchronize(origin_.get()), "cuEventSynchronize");
-    const uint64_t after = monotonic_ns();
+    const uint64_t after = ring::monotonic_ns();
     origin_ns_ = static_cast<double>(before) + static_cast<double>(after - before) / 2;
     return after - before;
   }
@@ -258,7 +248,7 @@ void measure_client_wake_up(Round& round, Setup& setup, bool asleep) {
       }
       check(result, "cuEventQuery");
     }
-    const double returned = static_cast<double>(monotonic_ns());
+    const double returned = static_cast<double>(ring::monotonic_ns());
     round.latencies().record_ps(static_cast<uint64_t>(std::max(returned - time.ns_of(done), 0.0) * 1000));
   }
   round.note("clock_window_ns", time.window_ns());
@@ -279,7 +269,7 @@ int work_and_post(WakeBoard& board, const Eventfd& eventfd) {
     if (asked != seen) {
       seen = asked;
       spin_for(kPeerWorkNs);
-      board.posted_ns.store(monotonic_ns(), std::memory_order_release);
+      board.posted_ns.store(ring::monotonic_ns(), std::memory_order_release);
       eventfd.post();
     }
   }
@@ -295,7 +285,7 @@ void measure_bare_client_wake_up(Round& round) {
   for (unsigned i = 0; i < kFewest || !deadline.over(); ++i) {
     board.asked.fetch_add(1, std::memory_order_release);
     eventfd.wait();
-    const uint64_t returned = monotonic_ns();
+    const uint64_t returned = ring::monotonic_ns();
     round.latencies().record(returned - board.posted_ns.load(std::memory_order_acquire));
   }
   board.asked.store(~uint64_t{0}, std::memory_order_release);
