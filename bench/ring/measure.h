@@ -92,6 +92,23 @@ inline void check_message(uint64_t expected, const uint64_t* words, std::size_t 
   }
 }
 
+// The server's side of every measurement: hands what comes to on_message(words, count), in order, until the
+// client says that it was the last.
+template <typename Server, typename OnMessage>
+void serve(Server& server, const SharedBlock& shared, OnMessage&& on_message) {
+  bool running = true;
+  shared.set_ready();
+  while (running) {
+    server.receive([&](const uint64_t* words, std::size_t count) {
+      if (words[0] == kStop) [[unlikely]] {
+        running = false;
+        return;
+      }
+      on_message(words, count);
+    });
+  }
+}
+
 // Time per message, as the server sees it: a sample is a block of `block` messages.
 template <StreamLink L>
 void measure_stream(Round& round, CorePair cores, uint32_t batch, uint32_t block) {
@@ -103,25 +120,17 @@ void measure_stream(Round& round, CorePair cores, uint32_t batch, uint32_t block
     uint64_t expected = 1;
     uint64_t block_start = 0;
     uint32_t left = block;
-    bool running = true;
-    shared.set_ready();
-    while (running) {
-      server.receive([&](const uint64_t* words, std::size_t count) {
-        if (words[0] == kStop) [[unlikely]] {
-          running = false;
-          return;
+    serve(server, shared, [&](const uint64_t* words, std::size_t count) {
+      check_message(expected++, words, count);
+      if (--left == 0) [[unlikely]] {
+        const uint64_t now = clock.end();
+        if (block_start != 0) {  // the first block warms up
+          shared->histogram.record_ps(clock.to_ps(now - block_start) / block);
         }
-        check_message(expected++, words, count);
-        if (--left == 0) [[unlikely]] {
-          const uint64_t now = clock.end();
-          if (block_start != 0) {  // the first block warms up
-            shared->histogram.record_ps(clock.to_ps(now - block_start) / block);
-          }
-          block_start = now;
-          left = block;
-        }
-      });
-    }
+        block_start = now;
+        left = block;
+      }
+    });
   });
   shared.await_ready();
   {
@@ -151,18 +160,10 @@ void measure_round_trip(Round& round, CorePair cores, uint32_t trips) {
   Peer<L::kThreads> peer(cores.second, [&] {
     typename L::Server server(link);
     uint64_t expected = 1;
-    bool running = true;
-    shared.set_ready();
-    while (running) {
-      server.receive([&](const uint64_t* words, std::size_t count) {
-        if (words[0] == kStop) [[unlikely]] {
-          running = false;
-          return;
-        }
-        check_message(expected, words, count);
-        server.answer(expected++);
-      });
-    }
+    serve(server, shared, [&](const uint64_t* words, std::size_t count) {
+      check_message(expected, words, count);
+      server.answer(expected++);
+    });
   });
   shared.await_ready();
   {
@@ -200,17 +201,8 @@ void measure_submit(Round& round, CorePair cores, uint32_t sends, uint64_t pause
   Peer<L::kThreads> peer(cores.second, [&] {
     typename L::Server server(link);
     uint64_t expected = 1;
-    bool running = true;
-    shared.set_ready();
-    while (running) {
-      server.receive([&](const uint64_t* words, std::size_t count) {
-        if (words[0] == kStop) [[unlikely]] {
-          running = false;
-          return;
-        }
-        check_message(expected++, words, count);
-      });
-    }
+    serve(server, shared,
+          [&](const uint64_t* words, std::size_t count) { check_message(expected++, words, count); });
   });
   shared.await_ready();
   {
