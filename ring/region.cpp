@@ -156,6 +156,10 @@ std::expected<uint64_t, Error> format_region(std::span<std::byte> mapping, const
                                            " bytes cannot hold a region of " +
                                            std::to_string(geometry.region_bytes));
   }
+  if (options.doorbell_peer > kMaxDoorbellPeer) {
+    return fail(ErrorCode::kInvalidArgument, "doorbell peer " + std::to_string(options.doorbell_peer) +
+                                                 ": must be at most " + std::to_string(kMaxDoorbellPeer));
+  }
   const RegionView view(mapping, geometry);
   RegionHeader& header = view.header();
   // Whoever looks now must not take an old header for a region.
@@ -178,6 +182,7 @@ std::expected<uint64_t, Error> format_region(std::span<std::byte> mapping, const
   header.channel_count = geometry.channel_count;
   header.reply_count = geometry.reply_count;
   header.reply_bytes = geometry.reply_bytes;
+  header.doorbell_peer = options.doorbell_peer;
   header.ring_offset = geometry.ring_offset;
   header.ring_bytes = geometry.ring_bytes;
   header.replies_offset = geometry.replies_offset;
@@ -252,7 +257,12 @@ std::expected<FoundRegion, Error> check_region(std::span<const std::byte> mappin
   if (h.generation == 0) {
     return fail(ErrorCode::kCorrupt, "region header: generation is 0");
   }
+  if ((h.feature_bits & kFeatureIvshmemDoorbell) != 0 && h.doorbell_peer > kMaxDoorbellPeer) {
+    return fail(ErrorCode::kCorrupt, "region header: doorbell_peer is " + std::to_string(h.doorbell_peer) +
+                                         ", more than " + std::to_string(kMaxDoorbellPeer));
+  }
   found.generation = h.generation;
+  found.doorbell_peer = h.doorbell_peer;
   found.feature_bits = h.feature_bits;
   found.protocol_version = h.protocol_version;
   found.protocol_hash = h.protocol_hash;

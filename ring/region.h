@@ -58,9 +58,10 @@ struct RegionGeometry {
 struct FormatOptions {
   uint32_t protocol_version = 0;
   uint64_t protocol_hash = 0;
-  uint64_t feature_bits = 0;  // FeatureBits
-  uint64_t generation = 0;    // 0: draw a random one
-  std::string_view vgpu_version;
+  uint64_t feature_bits = 0;   // FeatureBits
+  uint64_t generation = 0;     // 0: draw a random one
+  uint32_t doorbell_peer = 0;  // with kFeatureIvshmemDoorbell: at most 65535
+  std::string_view vgpu_version = {};
 };
 
 // Device, before anybody is served, single-threaded: zeroes header, device info, control pages, rings and
@@ -77,6 +78,7 @@ struct FoundRegion {
   RegionGeometry geometry;
   uint64_t generation = 0;
   uint64_t feature_bits = 0;
+  uint32_t doorbell_peer = 0;  // with kFeatureIvshmemDoorbell: at most 65535
   uint32_t protocol_version = 0;
   uint64_t protocol_hash = 0;
   char vgpu_version[64] = {};

@@ -13,7 +13,7 @@ namespace vgpu::ring {
 static_assert(std::endian::native == std::endian::little, "the region is little-endian");
 
 inline constexpr uint64_t kRegionMagic = 0x3147'5255'5047'5621;  // "!VGPURG1" in memory
-inline constexpr uint32_t kLayoutVersion = 2;
+inline constexpr uint32_t kLayoutVersion = 3;
 
 inline constexpr uint64_t kSlotBytes = 64;              // a record starts at a multiple of this
 inline constexpr uint32_t kMaxRecordBytes = 16 * 1024;  // header included
@@ -23,6 +23,8 @@ inline constexpr uint32_t kMaxChannels = 64;
 inline constexpr uint32_t kOpcodeCount = 128;     // counters by command: most commands a protocol may have
 inline constexpr uint32_t kAttributeCount = 256;  // CUdevice_attribute numbers 0..255
 inline constexpr uint32_t kReplyHeaderBytes = 16;
+
+inline constexpr uint32_t kMaxDoorbellPeer = 0xffff;  // half of ivshmem's doorbell register
 
 // Byte ranges of the region's file that open-file-description locks are taken on (ring/channel_lock.h).
 inline constexpr uint64_t kDeviceLockByte = 2048;        // held by the device that serves the region
@@ -53,6 +55,10 @@ enum FeatureBits : uint64_t {
       1u << 0,                     // both sides share one kernel: parked sides sleep on futexes in the region
   kFeatureOwnerLocks = 1u << 1,    // the device sees the owners' locks, so a dead owner is noticed at once
   kFeatureRemoteFences = 1u << 2,  // the device can do as an owner with Fences::kSleeper asks (ring/fence.h)
+  // The device listens to the doorbell register of QEMU's ivshmem-doorbell, where the guest has one: after
+  // changing DoorbellBlock::doorbell of channel i, a 4-byte store of doorbell_peer << 16 | i to byte 12 of
+  // BAR0.
+  kFeatureIvshmemDoorbell = 1u << 3,
 };
 
 // Written by the device. Everything but `status` is constant once `magic` is there.
@@ -108,11 +114,12 @@ struct RegionHeader {
   uint64_t channels_offset;  // channel i starts at channels_offset + i * channel_stride
   uint64_t channel_stride;
   uint32_t channel_count;
-  uint32_t reply_count;  // reply slots per channel
-  uint32_t reply_bytes;  // bytes of one reply slot, its 16-byte head included
-  uint32_t reserved;
-  uint64_t ring_offset;  // these offsets count from the channel's start
-  uint64_t ring_bytes;   // a power of two
+  uint32_t reply_count;    // reply slots per channel
+  uint32_t reply_bytes;    // bytes of one reply slot, its 16-byte head included
+  uint32_t doorbell_peer;  // the device's ivshmem peer id, 0..65535; means something with
+                           // kFeatureIvshmemDoorbell
+  uint64_t ring_offset;    // these offsets count from the channel's start
+  uint64_t ring_bytes;     // a power of two
   uint64_t replies_offset;
   uint64_t bulk_offset;
   uint64_t bulk_bytes;
@@ -129,6 +136,7 @@ static_assert(offsetof(RegionHeader, protocol_hash) == 16);
 static_assert(offsetof(RegionHeader, generation) == 40);
 static_assert(offsetof(RegionHeader, channels_offset) == 64);
 static_assert(offsetof(RegionHeader, channel_count) == 80);
+static_assert(offsetof(RegionHeader, doorbell_peer) == 92);
 static_assert(offsetof(RegionHeader, ring_offset) == 96);
 static_assert(offsetof(RegionHeader, bulk_bytes) == 128);
 static_assert(offsetof(RegionHeader, vgpu_version) == 136);

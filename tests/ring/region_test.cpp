@@ -150,6 +150,22 @@ TEST_F(Formatted, OtherProtocolIsRefusedWithBothVersions) {
   EXPECT_TRUE(check_region(memory.bytes(), 0, 0).has_value()) << "0 accepts any protocol";
 }
 
+TEST_F(Formatted, ADoorbellPeerIsFoundAgainAndOneThatIsNoneIsRefused) {
+  ASSERT_TRUE(format_region(memory.bytes(), geometry, info,
+                            {.protocol_version = 3,
+                             .protocol_hash = 0xabcd,
+                             .feature_bits = kFeatureIvshmemDoorbell,
+                             .doorbell_peer = 7}));
+  const auto found = check_region(memory.bytes(), 0, 0);
+  ASSERT_TRUE(found.has_value()) << found.error().text;
+  EXPECT_EQ(found->doorbell_peer, 7U);
+  header().doorbell_peer = kMaxDoorbellPeer + 1;
+  EXPECT_EQ(refusal(), ErrorCode::kCorrupt);
+  header().feature_bits = 0;
+  EXPECT_TRUE(check_region(memory.bytes(), 0, 0).has_value()) << "nobody looks at it without the feature";
+  EXPECT_FALSE(format_region(memory.bytes(), geometry, info, {.doorbell_peer = kMaxDoorbellPeer + 1}));
+}
+
 TEST_F(Formatted, TruncatedMappingIsRefused) {
   EXPECT_EQ(refusal(100), ErrorCode::kTruncated);
   EXPECT_EQ(refusal(4096), ErrorCode::kTruncated);
