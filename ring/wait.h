@@ -104,11 +104,14 @@ class GuestWaits {
   GuestWaits(const GuestWaits&) = delete;
   GuestWaits& operator=(const GuestWaits&) = delete;
 
-  // After Producer::publish: wakes the consumer if it announced that it sleeps. One load else, and a fence
-  // unless the sleeper pays for it.
+  // After Producer::publish: wakes the consumer if it announced that it sleeps, once for each announcement:
+  // it may be a while until a woken consumer gets a processor. One load else, and a fence unless the sleeper
+  // pays for it.
   void notify_consumer() noexcept {
     waker_fence(fences_);  // pairs with the one in ConsumerWaits::park
-    if (load_relaxed(control_->park.consumer_parked) != 0) {
+    const uint32_t park = load_relaxed(control_->park.consumer_parked);
+    if (park != 0 && park != rung_for_) {
+      rung_for_ = park;
       ring_doorbell();
     }
   }
@@ -156,6 +159,7 @@ class GuestWaits {
   const WaitOps* ops_;
   uint64_t spin_ns_;
   Fences fences_;
+  uint32_t rung_for_ = 0;      // the newest announcement that was answered
   std::mutex announce_mutex_;  // several threads, one announcement word each kind
   uint32_t sleepers_[4] = {};
   uint64_t parks_ = 0;
@@ -182,7 +186,10 @@ class ConsumerWaits {
   bool park(Ready&& ready, uint64_t max_sleep_ns, uint32_t attempt = 0) {
     // Read before the announcement: a doorbell rung after it makes the sleep return at once.
     const uint32_t seen = load_acquire(control_->doorbell.doorbell);
-    store_relaxed(control_->park.consumer_parked, 1U);
+    if (++announcement_ == 0) {
+      announcement_ = 1;
+    }
+    store_relaxed(control_->park.consumer_parked, announcement_);
     sleeper_fence(fences_);  // pairs with the one in GuestWaits::notify_consumer
     if (!ready()) {
       store_relaxed(control_->park.parks, ++parks_);
@@ -247,6 +254,7 @@ class ConsumerWaits {
   const WaitOps* ops_;
   uint64_t spin_ns_;
   Fences fences_ = Fences::kBoth;
+  uint32_t announcement_ = 0;  // never the same twice in a row: who rang for one must ring for the next
   uint64_t parks_ = 0;
 };
 

@@ -9,7 +9,7 @@
  *   SLEEPER_MFENCE      GuestWaits::wait and ConsumerWaits::wait do
  *   SLEEPER_MEMBARRIER  they ask the kernel to run a barrier on every registered process instead
  *   UNREGISTERED        ... but the wakers' processes did not register
- * Mistakes, which the check must find: FLAG_NOT_COUNT, BELL_READ_LATE.
+ * Mistakes, which the check must find: FLAG_NOT_COUNT, BELL_READ_LATE, SAME_ANNOUNCEMENT.
  */
 #define THREADS 3
 #define DEPTH 4
@@ -58,6 +58,7 @@ byte position;              /* Producer::position_, in records */
 byte reply_slot[RECORDS];   /* RecordHeader::reply_slot of the record with this number */
 byte sleepers_on_reply;     /* GuestWaits::sleepers_ */
 byte sleepers_on_completed;
+byte rung_for;              /* GuestWaits::rung_for_ */
 
 byte executed; /* by the device */
 
@@ -72,8 +73,11 @@ inline submit(slot) {
   }
   waker_fence();
   if
-  :: load(PARKED) != 0 -> /* GuestWaits::ring_doorbell */
-     atomic {
+  :: atomic {
+       load(PARKED) != 0 && load(PARKED) != rung_for ->
+       rung_for = load(PARKED)
+     }
+     atomic { /* GuestWaits::ring_doorbell */
        load_own(DOORBELL, value);
        store(DOORBELL, value + 1);
        value = 0
@@ -133,7 +137,7 @@ proctype guest(byte me) {
 /* ChannelServer::run and serve_batch, with ConsumerWaits::wait written out. */
 proctype device() {
   byte me = DEVICE;
-  byte at, seen, slot, completed;
+  byte at, seen, slot, completed, announcement;
   do
   :: /* Consumer::try_read */
      if
@@ -171,7 +175,12 @@ park:   /* ConsumerWaits::wait */
 #ifndef BELL_READ_LATE
         seen = load(DOORBELL);
 #endif
-        store(PARKED, 1);
+#ifdef SAME_ANNOUNCEMENT
+        announcement = 1;
+#else
+        announcement++;
+#endif
+        store(PARKED, announcement);
         sleeper_fence();
         if
         :: load(PUBLISHED) == executed ->

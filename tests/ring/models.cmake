@@ -27,6 +27,7 @@ ring_model(park no_fence_of_the_waker fails SLEEPER_MFENCE)
 ring_model(park membarrier_without_registration fails SLEEPER_MEMBARRIER UNREGISTERED)
 ring_model(park flag_instead_of_count fails WAKER_MFENCE SLEEPER_MFENCE FLAG_NOT_COUNT)
 ring_model(park doorbell_read_late fails WAKER_MFENCE SLEEPER_MFENCE BELL_READ_LATE)
+ring_model(park same_announcement fails WAKER_MFENCE SLEEPER_MFENCE SAME_ANNOUNCEMENT)
 
 ring_model(handover guests_die holds)
 ring_model(handover guests_die_end ends)
