@@ -25,11 +25,13 @@ int main(int argc, char** argv) try {
   auto* list = add("list", "The devices there are, usable or not", false);
   auto* show =
       add("show", "Everything a device's region tells: state, owners, rings, counters, errors", true);
+  auto* test = add("test", "Whether the device works: a line for each check, exit status 0 or 1", true);
   auto* ping = add("ping", "Percentiles of the round trip through a channel of its own", true);
   ping->add_option("--count", count, "Round trips to make")->check(CLI::Range(1u, 100'000'000u));
   CLI11_PARSE(app, argc, argv);
   if (list->parsed()) return vgpu::tools::list_devices(json);
   if (show->parsed()) return vgpu::tools::show_device(device, json);
+  if (test->parsed()) return vgpu::tools::test_device(device, json);
   return vgpu::tools::ping_device(device, count, json);
 } catch (const std::exception& exception) {
   std::fprintf(stderr, "vgpu-probe: %s\n", exception.what());

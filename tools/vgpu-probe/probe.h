@@ -9,6 +9,7 @@ namespace vgpu::tools {
 
 int list_devices(bool json);
 int show_device(const std::string& device, bool json);
+int test_device(const std::string& device, bool json);
 int ping_device(const std::string& device, uint32_t count, bool json);
 
 }  // namespace vgpu::tools

@@ -6,33 +6,20 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "tests/device/server/child_process.h"
 #include "tests/device/server/guest.h"
 #include "tests/device/server/test_device.h"
+#include "tests/tools/vgpu-probe/run_probe.h"
 
 namespace vgpu::tools {
 namespace {
 
-using device::testing::ChildProcess;
 using device::testing::Guest;
 using device::testing::RegionPath;
 using device::testing::TestDevice;
 using nlohmann::json;
 using ::testing::HasSubstr;
 
-struct Answer {
-  int status = 0;
-  std::string text;
-};
-Answer probe(std::vector<std::string> arguments, bool with_errors = false) {
-  arguments.insert(arguments.begin(), VGPU_PROBE_PROGRAM);
-  ChildProcess program(arguments, with_errors);
-  Answer answer;
-  answer.text = program.read_all();
-  const int status = program.wait();
-  answer.status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  return answer;
-}
+using testing::probe;
 
 TEST(Probe, PingsThroughAChannelOfItsOwn) {
   TestDevice device;
@@ -140,6 +127,21 @@ TEST(Probe, AnotherProtocolIsShownAndRefusedWithBothVersions) {
   const auto pinged = probe({"ping", path.text()}, true);
   EXPECT_EQ(pinged.status, 1);
   EXPECT_THAT(pinged.text, HasSubstr("77"));
+}
+
+// The device of these tests runs no kernels: the suite notices.
+TEST(Probe, TheTestFailsOnADeviceThatDoesNotWork) {
+  TestDevice device;
+  const auto answer = probe({"test", device.path(), "--json"});
+  EXPECT_EQ(answer.status, 1);
+  const auto suite = json::parse(answer.text);
+  EXPECT_EQ(suite["ok"], false);
+  EXPECT_GT(suite["failed"], 0);
+  for (const auto& check : suite["checks"]) {
+    if (check["group"] == "kernels" && check["name"] != "module") {
+      EXPECT_NE(check["result"], "passed") << check;
+    }
+  }
 }
 
 // Whatever a file holds, the probe answers or refuses; it never crashes.

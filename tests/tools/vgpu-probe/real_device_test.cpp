@@ -1,0 +1,88 @@
+// vgpu-probe's commands that use a device, on a real one: vgpu-device with the software backend.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "tests/device/server/guest.h"
+#include "tests/system/system_device.h"
+#include "tests/tools/vgpu-probe/run_probe.h"
+
+namespace vgpu::tools {
+namespace {
+
+using device::testing::Guest;
+using system_tests::SystemDevice;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using testing::probe;
+
+std::map<std::string, std::string> results(const nlohmann::json& answer) {
+  std::map<std::string, std::string> all;
+  for (const auto& check : answer["checks"]) {
+    all[check["group"].get<std::string>() + "/" + check["name"].get<std::string>()] = check["result"];
+  }
+  return all;
+}
+
+TEST(ProbeTest, PassesOnAGoodDeviceAndGivesBackWhatItTook) {
+  SystemDevice device;
+  const auto answer = probe({"test", device.path(), "--json"});
+  EXPECT_EQ(answer.status, 0) << answer.text;
+  const auto json = answer.json();
+  EXPECT_EQ(json["ok"], true);
+  EXPECT_EQ(json["failed"], 0);
+  EXPECT_EQ(json["skipped"], 0);
+  for (const auto& [name, result] : results(json)) EXPECT_EQ(result, "passed") << name;
+  for (const char* name : {"region/protocol", "ring/order", "ring/wrap-around", "memory/large copies",
+                           "kernels/shared memory", "errors/bad module", "recovery/illegal address"}) {
+    EXPECT_TRUE(results(json).contains(name)) << name;
+  }
+  EXPECT_TRUE(device::testing::eventually([&] { return device.channels_served() == 0; }));
+  EXPECT_EQ(device.memory_in_use(), 0U);
+  const auto text = probe({"test", device.path()});
+  EXPECT_EQ(text.status, 0);
+  EXPECT_THAT(text.text, HasSubstr("all is well"));
+}
+
+TEST(ProbeTest, DisturbsNobodyOnADeviceInUse) {
+  SystemDevice device;
+  system_tests::Client program("bystander");
+  ASSERT_EQ(program.line(), "fine");
+  const auto answer = probe({"test", device.path()});
+  EXPECT_EQ(answer.status, 0) << answer.text;
+  ASSERT_TRUE(program.tell());
+  EXPECT_EQ(program.line(), "fine") << device.log();
+  EXPECT_TRUE(device::testing::eventually([&] { return device.channels_served() == 1; }));
+}
+
+TEST(ProbeTest, FailsWithAdviceWhenTheDeviceWasKilled) {
+  SystemDevice device;
+  const auto worker = static_cast<pid_t>(ring::load_relaxed(device.status().worker_pid));
+  device.program().kill(SIGKILL);
+  device.program().wait();
+  // The worker goes with its supervisor, and the device's lock with both.
+  ASSERT_TRUE(device::testing::eventually([&] { return ::kill(worker, 0) != 0; }));
+  const auto answer = probe({"test", device.path()});
+  EXPECT_EQ(answer.status, 1);
+  EXPECT_THAT(answer.text, HasSubstr("its vgpu-device is gone"));
+  EXPECT_THAT(answer.text, HasSubstr("start its vgpu-device again"));
+  EXPECT_THAT(answer.text, Not(HasSubstr("wrap-around")));
+  device.start();
+  EXPECT_EQ(probe({"test", device.path()}).status, 0);
+}
+
+TEST(ProbeTest, FailsWhenEveryChannelIsTaken) {
+  SystemDevice device;
+  std::vector<std::unique_ptr<Guest>> guests;
+  for (auto guest = Guest::attach(device.path()); guest; guest = Guest::attach(device.path())) {
+    guests.push_back(std::move(*guest));
+  }
+  ASSERT_FALSE(guests.empty());
+  const auto answer = probe({"test", device.path(), "--json"});
+  EXPECT_EQ(answer.status, 1);
+  EXPECT_EQ(results(answer.json())["channel/claim"], "failed");
+}
+
+}  // namespace
+}  // namespace vgpu::tools
