@@ -14,6 +14,7 @@
 #include <cstring>
 #include <utility>
 
+#include "pci/doorbell.h"
 #include "ring/access.h"
 #include "ring/region_layout.h"
 
@@ -169,6 +170,17 @@ std::optional<MappingKind> mapping_kind_of_name(std::string_view name) noexcept 
   return std::nullopt;
 }
 
+// What the wake-up needs to know: a word of the region tells the channel, and so the vector.
+struct Bar::Bell {
+  Doorbell doorbell;
+  uint16_t peer = 0;
+  const std::byte* channels = nullptr;
+  uint64_t channel_stride = 1;
+  ring::WaitOps ops;
+};
+
+Bar::Bar() noexcept = default;
+
 Bar::Bar(std::byte* data, std::size_t size, Carrier carrier, std::string path, std::string lock_path) noexcept
     : data_(data), size_(size), carrier_(carrier), path_(std::move(path)), lock_path_(std::move(lock_path)) {}
 
@@ -181,7 +193,8 @@ Bar::Bar(Bar&& other) noexcept
       path_(std::move(other.path_)),
       lock_path_(std::move(other.lock_path_)),
       fd_(std::move(other.fd_)),
-      device_lock_(std::move(other.device_lock_)) {}
+      device_lock_(std::move(other.device_lock_)),
+      bell_(std::move(other.bell_)) {}
 
 Bar& Bar::operator=(Bar&& other) noexcept {
   if (this != &other) {
@@ -195,6 +208,7 @@ Bar& Bar::operator=(Bar&& other) noexcept {
     lock_path_ = std::move(other.lock_path_);
     fd_ = std::move(other.fd_);
     device_lock_ = std::move(other.device_lock_);
+    bell_ = std::move(other.bell_);
   }
   return *this;
 }
@@ -367,7 +381,43 @@ void Bar::unlink_file() noexcept {
   created_ = false;
 }
 
+bool Bar::connect_doorbell(const ring::FoundRegion& region, std::string* why_not) {
+  const auto no = [why_not](std::string reason) {
+    if (why_not != nullptr) {
+      *why_not = std::move(reason);
+    }
+    return false;
+  };
+  if (carrier_ != Carrier::kPciBar) {
+    return no("not a PCI BAR");
+  }
+  if ((region.feature_bits & ring::kFeatureIvshmemDoorbell) == 0) {
+    return no("the device listens to no doorbell");
+  }
+  auto doorbell = Doorbell::open(path_.substr(0, path_.rfind('/')));
+  if (!doorbell) {
+    return no(std::move(doorbell.error().text));
+  }
+  auto bell = std::make_unique<Bell>();
+  bell->doorbell = std::move(*doorbell);
+  bell->peer = static_cast<uint16_t>(region.doorbell_peer);
+  bell->channels = data_ + region.geometry.channels_offset;
+  bell->channel_stride = region.geometry.channel_stride;
+  bell->ops = ring::polling_wait_ops();
+  bell->ops.context = bell.get();
+  bell->ops.wake = [](void* context, const uint32_t* word) {
+    const auto& self = *static_cast<const Bell*>(context);
+    const auto offset = reinterpret_cast<const std::byte*>(word) - self.channels;
+    self.doorbell.ring(self.peer, static_cast<uint16_t>(static_cast<uint64_t>(offset) / self.channel_stride));
+  };
+  bell_ = std::move(bell);
+  return true;
+}
+
 const ring::WaitOps& Bar::wait_ops() const noexcept {
+  if (bell_) {
+    return bell_->ops;
+  }
   return carrier_ == Carrier::kFile ? ring::futex_wait_ops() : ring::polling_wait_ops();
 }
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <expected>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -12,6 +13,7 @@
 
 #include "ring/channel_lock.h"
 #include "ring/error.h"
+#include "ring/region.h"
 #include "ring/unique_fd.h"
 #include "ring/wait.h"
 
@@ -37,7 +39,7 @@ std::optional<MappingKind> mapping_kind_of_name(std::string_view name) noexcept;
 // A mapping, owned. Movable. Const members are safe from any thread.
 class Bar {
  public:
-  Bar() = default;
+  Bar() noexcept;
   Bar(Bar&& other) noexcept;
   Bar& operator=(Bar&& other) noexcept;
   ~Bar();
@@ -81,10 +83,17 @@ class Bar {
   // Device: removes the file from its directory, if it is still ours. The mapping stays.
   void unlink_file() noexcept;
 
-  // How a parked side sleeps over this carrier.
+  // How a parked side sleeps over this carrier: futexes over a file, a timed back-off over a PCI BAR. Stays
+  // where it is for as long as the Bar or the one it was moved to lives.
   const ring::WaitOps& wait_ops() const noexcept;
+  // Guest: lets wait_ops() ring ivshmem's doorbell, if this is a PCI function with interrupts whose device
+  // listens to them (kFeatureIvshmemDoorbell); `region` is what was found in this mapping. Whether it does: a
+  // device that is not rung wakes up by itself, later. `why_not` (may be nullptr) gets the reason. Before
+  // wait_ops() is used.
+  bool connect_doorbell(const ring::FoundRegion& region, std::string* why_not = nullptr);
 
  private:
+  struct Bell;
   Bar(std::byte* data, std::size_t size, Carrier carrier, std::string path, std::string lock_path) noexcept;
   void unmap() noexcept;
 
@@ -97,6 +106,7 @@ class Bar {
   std::string lock_path_;
   ring::UniqueFd fd_;           // for probing locks, ensure_backed and discard
   ring::ByteLock device_lock_;  // create_file only
+  std::unique_ptr<Bell> bell_;  // connect_doorbell only
 };
 
 // Times about a thousand loads from `sample` (at least 4 KiB of the mapping, left unchanged): tens of

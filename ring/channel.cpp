@@ -62,6 +62,9 @@ std::expected<ChannelClaim, Error> ChannelClaim::take(const RegionView& region, 
   if (const auto alive = watch.check(monotonic_ns()); !alive) {
     return std::unexpected(lost(alive.error()));
   }
+  if ((found.feature_bits & kFeatureOwnerLocks) == 0) {
+    release_dead_owners(region, lock_fd.get(), ops);
+  }
   auto lock = ByteLock::take_free_channel(std::move(lock_fd), found.geometry.channel_count);
   if (!lock) {
     return std::unexpected(std::move(lock.error()));
@@ -167,6 +170,33 @@ void ChannelClaim::abandon_after_fork() noexcept {
   lock_.release();  // only closes the descriptor: the parent's own one keeps the lock alive
   view_ = {};
   nonce_ = 0;
+}
+
+uint32_t release_dead_owners(const RegionView& region, int lock_fd, const WaitOps& ops) noexcept {
+  constexpr uint64_t kLimitNs = 1'000'000'000;
+  const uint64_t start = monotonic_ns();
+  uint32_t released = 0;
+  for (uint32_t i = 0; i < region.geometry().channel_count; ++i) {
+    ChannelControl& control = *region.channel(i).control;
+    // Of two loads from a BAR and a system call most channels need the first alone.
+    if (load_relaxed(control.owner.nonce) == 0 || !try_lock_byte(lock_fd, kChannelLockBase + i)) {
+      continue;
+    }
+    // The lock makes this process the only writer of the guest's blocks; an owner may have left meanwhile.
+    if (const uint64_t dead = load_relaxed(control.owner.nonce); dead != 0) {
+      store_release(control.owner.nonce, uint64_t{0});
+      store_fence();
+      GuestWaits waits(control, ops, 0);
+      waits.ring_doorbell();
+      const uint64_t waited = monotonic_ns() - start;
+      waits.wait(
+          GuestWait::kServed, control.served.served_nonce, [dead](uint64_t nonce) { return nonce != dead; },
+          waited < kLimitNs ? kLimitNs - waited : 0);
+      ++released;
+    }
+    unlock_byte(lock_fd, kChannelLockBase + i);
+  }
+  return released;
 }
 
 // ---- device ----

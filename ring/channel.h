@@ -5,6 +5,8 @@
 //   guest   sees its nonce served: ring, replies and positions are zero; it starts at position 0
 //   close   guest stores nonce 0, rings, unlocks (at its end the kernel unlocks); a killed guest just loses
 //   its lock; the device resets either way
+//   Where the device cannot see the locks (a VM's), the next process that claims a channel first releases all
+//   channels of dead owners in their place (release_dead_owners)
 #pragma once
 
 #include <cstdint>
@@ -32,6 +34,7 @@ class ChannelClaim {
  public:
   ChannelClaim() = default;
   // `lock_fd`: an own open() of the region's file for writing, with O_CLOEXEC (pci::Bar::open_lock_fd).
+  // Where the device cannot see locks, releases the channels of dead owners first.
   // Blocks until the device serves the claim. Errors: kNoFreeChannel; kTimeout; kDeviceLost;
   // kProtocolMismatch with the device's words when it refuses the owner; kSystem.
   static std::expected<ChannelClaim, Error> take(const RegionView& region, const FoundRegion& found,
@@ -63,6 +66,13 @@ class ChannelClaim {
   uint64_t nonce_ = 0;
   Fences fences_ = Fences::kBoth;
 };
+
+// Gives back every channel whose owner died without doing so: takes its lock, stores nonce 0, rings, waits
+// until the device has let go of it (at most a second for all of them), unlocks. `lock_fd` as in
+// ByteLock::take, holding no channel's lock. Returns how many there were. For where the device cannot see the
+// locks; harmless elsewhere. Any process that shares the locks' kernel with the owners, and only such: an
+// owner whose lock cannot be seen loses its channel.
+uint32_t release_dead_owners(const RegionView& region, int lock_fd, const WaitOps& ops) noexcept;
 
 // ---- device ----
 

@@ -69,6 +69,16 @@ uint32_t ByteLock::channel() const noexcept {
   return static_cast<uint32_t>(offset_ - kChannelLockBase);
 }
 
+bool try_lock_byte(int fd, uint64_t offset) noexcept {
+  return try_lock(fd, offset) == 0;
+}
+
+void unlock_byte(int fd, uint64_t offset) noexcept {
+  struct flock range = byte_range(offset);
+  range.l_type = F_UNLCK;
+  ::fcntl(fd, F_OFD_SETLK, &range);
+}
+
 LockState probe_byte_lock(int fd, uint64_t offset) noexcept {
   struct flock range = byte_range(offset);
   if (::fcntl(fd, F_OFD_GETLK, &range) != 0) {

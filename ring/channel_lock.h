@@ -43,6 +43,11 @@ class ByteLock {
   uint64_t offset_ = 0;
 };
 
+// Takes and drops the lock on a byte of an open file that also holds others; `fd` as in ByteLock::take.
+// False: another open file holds it, or the call failed.
+bool try_lock_byte(int fd, uint64_t offset) noexcept;
+void unlock_byte(int fd, uint64_t offset) noexcept;
+
 // Whether some other open file than `fd` holds the lock on the byte. Never kHeld for fd's own lock.
 LockState probe_byte_lock(int fd, uint64_t offset) noexcept;
 LockState probe_channel_lock(int fd, uint32_t channel) noexcept;

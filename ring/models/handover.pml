@@ -11,8 +11,9 @@
  *   - when all is quiet, nothing of a gone owner is kept, and a new owner finds nothing of an old one.
  *
  * GUESTS (2 or 3), GUEST_KILLS, DEVICE_KILLS: how many, how often. UNSEEN_LOCKS: the device cannot see the owners'
- * locks (a VM). Mistakes, which the check must find: IDLE_WITHOUT_NONCE, STALE_PROBE, NO_DISCARD_BETWEEN,
- * UNLOCK_BEFORE_EXIT, NO_GENERATION, NO_RESET, ONE_NONCE_LOOK, LATE_CLEAR (which only a search for cycles finds).
+ * locks (a VM). REAPER: a process that attaches releases the channel of a dead owner, at any moment, and once more
+ * when all is quiet; it may be killed, too. Mistakes, which the check must find: IDLE_WITHOUT_NONCE, STALE_PROBE, NO_DISCARD_BETWEEN,
+ * UNLOCK_BEFORE_EXIT, NO_GENERATION, NO_RESET, ONE_NONCE_LOOK, REAP_WITHOUT_LOCK, LATE_CLEAR (which only a search for cycles finds).
  */
 #ifndef GUESTS
 #define GUESTS 2
@@ -144,6 +145,51 @@ gone:
     posted = false
   }
 }
+
+#ifdef REAPER
+#define REAPERS_LOCK (GUESTS + 1)
+bool reaper_here;
+
+/* release_dead_owners, for the one channel there is */
+proctype reaper() {
+  byte dead;
+  {
+    if
+#ifdef REAP_WITHOUT_LOCK
+    :: owner_nonce != 0 ->
+#else
+    :: owner_nonce != 0 ->
+       if
+       :: atomic { lock_holder == 0 -> lock_holder = REAPERS_LOCK }
+       :: else -> goto done
+       fi;
+#endif
+       dead = owner_nonce;
+       if
+       :: dead != 0 ->
+          owner_nonce = 0;
+          ring_doorbell();
+          if
+          :: served_nonce != dead
+          :: true /* it waits so long and no longer */
+          fi
+       :: else
+       fi
+    :: else
+    fi;
+done:
+    skip
+  } unless { !reaper_here }
+  d_step {
+    if
+    :: lock_holder == REAPERS_LOCK -> lock_holder = 0
+    :: else
+    fi;
+    reaper_here = false;
+    dead = 0
+  }
+}
+#endif
 
 /* ---- the device ---- */
 
@@ -396,6 +442,9 @@ end_kill:
 #if GUESTS > 2
   :: atomic { guest_kills > 0 && here[3] -> guest_kills--; end_process(3) }
 #endif
+#ifdef REAPER
+  :: atomic { guest_kills > 0 && reaper_here -> guest_kills--; reaper_here = false }
+#endif
   :: atomic { device_kills > 0 && device_alive && !device_victim -> device_kills--; device_victim = true }
   od
 }
@@ -411,13 +460,22 @@ init {
     here[3] = true;
     run guest(3);
 #endif
+#ifdef REAPER
+    reaper_here = true;
+    run reaper();
+#endif
     run killer()
   }
   /* Nothing can happen any more. */
   timeout;
+#ifdef REAPER
+  atomic { !reaper_here -> reaper_here = true; run reaper() }
+  timeout;
+#endif
   assert(!here[1] && !here[2] && believer == 0);
   assert(!device_alive || device_asleep);
-#ifndef UNSEEN_LOCKS
+#if !defined(UNSEEN_LOCKS) || (defined(REAPER) && GUEST_KILLS == 1)
+  /* A reaper that is killed leaves a dead owner only if the killing of both was allowed. */
   assert(context == 0)
 #endif
 }

@@ -3,6 +3,8 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <string>
+#include <string_view>
 
 #include "pci/locate.h"
 #include "protocol/commands.h"
@@ -26,6 +28,34 @@ pci::MappingKind mapping_of(const pci::Bar& bar) {
   // A file is memory like any other.
   return bar.carrier() == pci::Carrier::kFile ? pci::MappingKind::kWriteBack
                                               : pci::measure_mapping(bar.bytes(), bar.write_combining_file());
+}
+
+// What the program sees of the bus is where its own machine found the device, which the host does not know.
+void tell_address(ring::DeviceInfo& info, const pci::Bar& bar) {
+  if (bar.carrier() != pci::Carrier::kPciBar) {
+    return;
+  }
+  // ".../0000:00:04.0/resource2_wc"
+  std::string_view name = bar.path();
+  name = name.substr(0, name.rfind('/'));
+  name = name.substr(name.rfind('/') + 1);
+  const auto address = pci::parse_pci_address(name);
+  if (!address) {
+    return;
+  }
+  info.pci_domain = address->domain;
+  info.pci_bus = address->bus;
+  info.pci_device = address->device;
+  info.pci_function = address->function;
+  constexpr struct {
+    uint32_t attribute;  // CU_DEVICE_ATTRIBUTE_PCI_..._ID
+    uint32_t pci::PciAddress::* part;
+  } kAttributes[] = {
+      {33, &pci::PciAddress::bus}, {34, &pci::PciAddress::device}, {50, &pci::PciAddress::domain}};
+  for (const auto& [attribute, part] : kAttributes) {
+    info.attributes[attribute] = static_cast<int32_t>((*address).*part);
+    info.attribute_known[attribute / 64] |= uint64_t{1} << (attribute % 64);
+  }
 }
 
 }  // namespace
@@ -81,6 +111,10 @@ std::expected<std::unique_ptr<Attachment>, Failure> Attachment::over(pci::Bar ba
   attachment->region_ = ring::RegionView(attachment->bar_.bytes(), found->geometry);
   attachment->mapping_ = mapping_of(attachment->bar_);
   std::memcpy(&attachment->info_, &attachment->region_.device_info(), sizeof(ring::DeviceInfo));
+  tell_address(attachment->info_, attachment->bar_);
+  std::string why_not;
+  log_line("the doorbell: %s",
+           attachment->bar_.connect_doorbell(attachment->found_, &why_not) ? "rung" : why_not.c_str());
   if (!attachment->serving()) {
     return std::unexpected(
         Failure{Status::kNoDevice, attachment->bar_.path() + ": there is a region, but no device serves it"});

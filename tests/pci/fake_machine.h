@@ -46,6 +46,11 @@ class FakeMachine {
     return result;
   }
 
+  // Of the devices added from now on: where BAR 0 begins in its page, and whether they are ivshmem-doorbell,
+  // with a BAR 1.
+  uint64_t bar0_offset = 0;
+  bool interrupts = false;
+
   // A PCI function as Linux shows it. BAR 0: 256 bytes, BAR 2: `bar_bytes`, 64-bit and prefetchable.
   std::string add_device(const std::string& address, const std::string& vendor, const std::string& device,
                          uint64_t bar_bytes) const {
@@ -62,15 +67,19 @@ class FakeMachine {
     std::string resources;
     for (int bar = 0; bar < 7; ++bar) {
       char line[64];
-      const uint64_t start = bar == 0 ? 0xfebf1000 : bar == 2 && bar_bytes != 0 ? 0xfe0000000 : 0;
-      const uint64_t bytes = bar == 0 ? 256 : bar_bytes;
-      const uint64_t flags = bar == 0 ? 0x40200 : 0x14220c;
+      const uint64_t start = bar == 0                     ? 0xfebf1000 + bar0_offset
+                             : bar == 1 && interrupts     ? 0xfebf2000
+                             : bar == 2 && bar_bytes != 0 ? 0xfe0000000
+                                                          : 0;
+      const uint64_t bytes = bar == 0 ? 256 : bar == 1 ? 4096 : bar_bytes;
+      const uint64_t flags = bar <= 1 ? 0x40200 : 0x14220c;
       std::snprintf(line, sizeof(line), "0x%016lx 0x%016lx 0x%016lx\n", start,
                     start != 0 ? start + bytes - 1 : 0, start != 0 ? flags : 0);
       resources += line;
     }
     write(directory + "/resource", resources);
     write(directory + "/config", std::string("\xf4\x1a\x10\x11", 4) + std::string(60, '\0'));
+    write(directory + "/resource0", std::string(4096, '\0'));
     if (bar_bytes != 0) {
       write(directory + "/resource2", "");
       std::filesystem::resize_file(directory + "/resource2", bar_bytes);

@@ -59,7 +59,8 @@ class Claims : public ::testing::Test {
       while (!stopping.load()) {
         advance_heartbeat(region.header());
         for (uint32_t i = 0; i < 2; ++i) {
-          const auto event = channels[i].poll(probe_channel_lock(probe.get(), i));
+          const auto event =
+              channels[i].poll(locks_visible ? probe_channel_lock(probe.get(), i) : LockState::kUnknown);
           if (event == ChannelOwnership::Event::kNone) {
             continue;
           }
@@ -116,6 +117,7 @@ class Claims : public ::testing::Test {
   FoundRegion found;
   std::thread device;
   std::atomic<bool> stopping = false;
+  bool locks_visible = true;  // before start_device(); a VM's are not
   std::atomic<int> new_owners = 0;
   std::atomic<int> owners_gone = 0;
 };
@@ -311,6 +313,63 @@ TEST_F(Claims, WithoutVisibleLocksAnOwnerStaysUntilItSaysSo) {
   ASSERT_EQ(channel.poll(LockState::kUnknown), ChannelOwnership::Event::kOwnerGone);
   channel.vacate();
   EXPECT_EQ(channel.poll(LockState::kUnknown), ChannelOwnership::Event::kNone);
+}
+
+TEST_F(Claims, WithoutVisibleLocksTheNextOwnerReleasesTheDead) {
+  int ready[2];
+  ASSERT_EQ(::pipe2(ready, O_CLOEXEC), 0);
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    auto first = claim();
+    auto second = claim();
+    const char byte = first && second ? '+' : '-';
+    (void)!::write(ready[1], &byte, 1);
+    for (;;) {
+      ::pause();
+    }
+  }
+  locks_visible = false;
+  start_device();
+  char byte = 0;
+  ASSERT_EQ(::read(ready[0], &byte, 1), 1);
+  ASSERT_EQ(byte, '+');
+  EXPECT_EQ(claim().error().code, ErrorCode::kNoFreeChannel) << "a living owner is not released";
+  EXPECT_EQ(owners_gone, 0);
+  ::kill(child, SIGKILL);
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(load_relaxed(region.channel(1).control->served.state),
+            static_cast<uint32_t>(ChannelState::kServed))
+      << "the device saw a death that it cannot see";
+  auto next = claim();
+  ASSERT_TRUE(next.has_value()) << next.error().text;
+  EXPECT_EQ(next->index(), 0U);
+  EXPECT_EQ(owners_gone, 2);
+  EXPECT_TRUE(vacant(1));
+  EXPECT_EQ(load_relaxed(region.channel(1).control->owner.nonce), 0U);
+  // A second look finds the living owner and an empty channel.
+  const UniqueFd lock = open_file();
+  EXPECT_EQ(release_dead_owners(region, lock.get(), futex_wait_ops()), 0U);
+  EXPECT_EQ(load_relaxed(region.channel(0).control->owner.nonce), next->nonce());
+  ::close(ready[0]);
+  ::close(ready[1]);
+}
+
+TEST_F(Claims, ReleasingTheDeadOfASilentDeviceEnds) {
+  for (uint32_t i = 0; i < 2; ++i) {
+    ChannelControl& control = *region.channel(i).control;
+    store_release(control.owner.nonce, uint64_t{7} + i);
+    store_release(control.served.served_nonce, uint64_t{7} + i);
+  }
+  const UniqueFd lock = open_file();
+  const uint64_t start = monotonic_ns();
+  EXPECT_EQ(release_dead_owners(region, lock.get(), polling_wait_ops()), 2U);
+  EXPECT_LT(monotonic_ns() - start, 5'000'000'000U);
+  EXPECT_EQ(load_relaxed(region.channel(0).control->owner.nonce), 0U);
+  EXPECT_EQ(load_relaxed(region.channel(1).control->owner.nonce), 0U);
+  const UniqueFd probe = open_file();
+  EXPECT_EQ(probe_channel_lock(probe.get(), 0), LockState::kFree);
 }
 
 TEST_F(Claims, OwnersNameIsCleaned) {
