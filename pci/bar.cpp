@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -103,6 +104,52 @@ std::expected<ByteLock, Error> create_locked(const std::string& path) {
   return fail(ErrorCode::kBusy, path + " is being created by several devices at once");
 }
 
+// The region file of a VM, there already or made now, with the device's lock taken on it.
+std::expected<ByteLock, Error> open_and_lock(const std::string& path, uint64_t bytes) {
+  // O_NONBLOCK: a FIFO in its place must not make us wait for its other end.
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
+  if (!fd) {
+    if (errno == ELOOP) {
+      return fail(ErrorCode::kInvalidArgument, path + " is a symbolic link: not following it");
+    }
+    return std::unexpected(ring::system_error("opening the region file " + path, errno));
+  }
+  struct stat status{};
+  if (::fstat(fd.get(), &status) != 0) {
+    return std::unexpected(ring::system_error("looking at " + path, errno));
+  }
+  if (!S_ISREG(status.st_mode)) {
+    return fail(ErrorCode::kInvalidArgument, path + " exists and is not a regular file");
+  }
+  if (status.st_uid != ::geteuid()) {
+    return fail(ErrorCode::kPermission,
+                path + " belongs to user " + std::to_string(status.st_uid) + ": not using it");
+  }
+  auto lock = ByteLock::take(std::move(fd), ring::kDeviceLockByte);
+  if (!lock) {
+    if (lock.error().code == ErrorCode::kBusy) {
+      return fail(ErrorCode::kBusy, path + " is served by another vgpu-device");
+    }
+    return lock;
+  }
+  // Once more under the lock: another starter may have made it meanwhile.
+  if (::fstat(lock->fd(), &status) != 0 || !same_file(lock->fd(), path)) {
+    return fail(ErrorCode::kBusy, path + " was replaced while it was opened");
+  }
+  if (status.st_size == 0) {
+    if (::ftruncate(lock->fd(), static_cast<off_t>(bytes)) != 0) {
+      return std::unexpected(
+          ring::system_error("making " + path + " " + std::to_string(bytes) + " bytes long", errno));
+    }
+  } else if (static_cast<uint64_t>(status.st_size) != bytes) {
+    return fail(ErrorCode::kInvalidArgument,
+                path + " has " + std::to_string(status.st_size) + " bytes and not " + std::to_string(bytes) +
+                    ": its size cannot change while a VM may have it mapped; ask for its size, or shut the "
+                    "VM down and remove the file");
+  }
+  return lock;
+}
+
 std::expected<std::byte*, Error> map(int fd, uint64_t bytes, Access access, const std::string& path) {
   const int protection = access == Access::kReadOnly ? PROT_READ : PROT_READ | PROT_WRITE;
   void* data = ::mmap(nullptr, bytes, protection, MAP_SHARED, fd, 0);
@@ -121,8 +168,16 @@ struct OpenFile {
 
 std::expected<OpenFile, Error> open_file(const std::string& path, Access access) {
   OpenFile file;
-  file.fd.reset(
-      ::open(path.c_str(), (access == Access::kReadOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK));
+  // Not to wait for a FIFO's other end. EAGAIN: the device is looking this very moment whether anybody has a
+  // VM's region open, by a lease that it gives back at once.
+  constexpr int kTries = 1000;
+  for (int i = 0; i < kTries && !file.fd && (i == 0 || errno == EAGAIN); ++i) {
+    if (i != 0) {
+      ::sched_yield();
+    }
+    file.fd.reset(
+        ::open(path.c_str(), (access == Access::kReadOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK));
+  }
   if (!file.fd) {
     return std::unexpected(ring::system_error("opening " + path, errno));
   }
@@ -190,6 +245,7 @@ Bar::Bar(Bar&& other) noexcept
       carrier_(other.carrier_),
       write_combining_(other.write_combining_),
       created_(std::exchange(other.created_, false)),
+      adopted_(other.adopted_),
       path_(std::move(other.path_)),
       lock_path_(std::move(other.lock_path_)),
       fd_(std::move(other.fd_)),
@@ -204,6 +260,7 @@ Bar& Bar::operator=(Bar&& other) noexcept {
     carrier_ = other.carrier_;
     write_combining_ = other.write_combining_;
     created_ = std::exchange(other.created_, false);
+    adopted_ = other.adopted_;
     path_ = std::move(other.path_);
     lock_path_ = std::move(other.lock_path_);
     fd_ = std::move(other.fd_);
@@ -265,6 +322,51 @@ std::expected<Bar, Error> Bar::create_file(const std::string& path, uint64_t byt
   return bar;
 }
 
+std::expected<Bar, Error> Bar::adopt_file(const std::string& path, uint64_t bytes,
+                                          std::optional<uint32_t> group) {
+  if (!std::has_single_bit(bytes) || bytes < (1ULL << 20)) {
+    return fail(ErrorCode::kInvalidArgument,
+                "region file of " + std::to_string(bytes) + " bytes: must be a power of two from 1 MiB");
+  }
+  auto lock = open_and_lock(path, bytes);
+  if (!lock) {
+    return std::unexpected(std::move(lock.error()));
+  }
+  const int fd = lock->fd();
+  if (group && ::fchown(fd, static_cast<uid_t>(-1), *group) != 0) {
+    return std::unexpected(
+        ring::system_error("giving " + path + " to group " + std::to_string(*group), errno));
+  }
+  if (::fchmod(fd, group ? 0660 : 0600) != 0) {
+    return std::unexpected(ring::system_error("setting the mode of " + path, errno));
+  }
+  UniqueFd duplicate(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (!duplicate) {
+    return std::unexpected(ring::system_error("duplicating the descriptor of " + path, errno));
+  }
+  auto bar = map_adopted(std::move(duplicate), path);
+  if (bar) {
+    bar->device_lock_ = std::move(*lock);
+  }
+  return bar;
+}
+
+std::expected<Bar, Error> Bar::map_adopted(UniqueFd fd, const std::string& path) {
+  struct stat status{};
+  if (::fstat(fd.get(), &status) != 0) {
+    return std::unexpected(ring::system_error("looking at " + path, errno));
+  }
+  const auto bytes = static_cast<uint64_t>(status.st_size);
+  auto data = map(fd.get(), bytes, Access::kReadWrite, path);
+  if (!data) {
+    return std::unexpected(std::move(data.error()));
+  }
+  Bar bar(*data, bytes, Carrier::kFile, path, path);
+  bar.adopted_ = true;
+  bar.fd_ = std::move(fd);
+  return bar;
+}
+
 std::expected<Bar, Error> Bar::open_path(const std::string& path, Access access) {
   auto file = open_file(path, access);
   if (!file) {
@@ -320,6 +422,13 @@ std::expected<Bar, Error> Bar::open_pci(const std::string& device_directory, uin
 }
 
 std::expected<UniqueFd, Error> Bar::open_lock_fd() const {
+  if (adopted_) {
+    UniqueFd duplicate(::fcntl(fd_.get(), F_DUPFD_CLOEXEC, 0));
+    if (!duplicate) {
+      return std::unexpected(ring::system_error("duplicating the descriptor of " + lock_path_, errno));
+    }
+    return duplicate;
+  }
   UniqueFd fd(::open(lock_path_.c_str(), O_RDWR | O_CLOEXEC));
   if (!fd) {
     return std::unexpected(ring::system_error("opening " + lock_path_ + " to lock a channel", errno));

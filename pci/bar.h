@@ -52,6 +52,19 @@ class Bar {
   static std::expected<Bar, Error> create_file(const std::string& path, uint64_t bytes,
                                                uint64_t backed_bytes);
 
+  // Device of a VM: takes up the region file of `bytes` at `path`, or makes it, and holds the device's lock
+  // for as long as this Bar or one of the same open file lives. The file is never truncated, replaced or
+  // removed, since a VM may have it mapped: its contents are as they were. Mode 0600; with `group`, 0660 and
+  // that group's. Never follows a symbolic link. Nothing is backed. There is one open file only, so that one
+  // that is not ours can be told (open_lock_fd() duplicates it). Errors: kBusy (a living device holds it),
+  // kInvalidArgument (no regular file, another size), kPermission (another user's, or not to be given to the
+  // group).
+  static std::expected<Bar, Error> adopt_file(const std::string& path, uint64_t bytes,
+                                              std::optional<uint32_t> group);
+  // The same open file again, mapped anew: `fd` is one that adopt_file() opened, inherited by a worker.
+  // `path` is for messages.
+  static std::expected<Bar, Error> map_adopted(ring::UniqueFd fd, const std::string& path);
+
   // Opens and maps a whole region file (kFile), or a sysfs resource file given by its path (kPciBar). The
   // mapping may be shorter than the region in it claims to be:
   // ring::check_region finds that.
@@ -68,7 +81,7 @@ class Bar {
   const std::string& lock_path() const noexcept { return lock_path_; }  // the file that locks are taken on
   bool write_combining_file() const noexcept { return write_combining_; }
 
-  // A new open file on lock_path(), for a lock of its own. O_CLOEXEC.
+  // A new open file on lock_path(), for a lock of its own. O_CLOEXEC. Of an adopted file: a duplicate.
   std::expected<ring::UniqueFd, Error> open_lock_fd() const;
   // Descriptor for probe_*_lock(); belongs to the Bar. -1 if it is not open.
   int probe_fd() const noexcept { return fd_.get(); }
@@ -102,10 +115,11 @@ class Bar {
   Carrier carrier_ = Carrier::kFile;
   bool write_combining_ = false;
   bool created_ = false;
+  bool adopted_ = false;
   std::string path_;
   std::string lock_path_;
   ring::UniqueFd fd_;           // for probing locks, ensure_backed and discard
-  ring::ByteLock device_lock_;  // create_file only
+  ring::ByteLock device_lock_;  // create_file and adopt_file only
   std::unique_ptr<Bell> bell_;  // connect_doorbell only
 };
 
