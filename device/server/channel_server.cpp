@@ -25,7 +25,7 @@ constexpr uint32_t kBatchRecords = 256;
 // is a fence and a shared line.
 constexpr uint64_t kProgressNs = 20'000;
 constexpr uint64_t kCountersNs = 10'000'000;
-// Longest sleeps where the doorbell is a futex: the watcher looks after channels without an owner, too.
+// Longest sleeps, where whoever rings is heard: the watcher looks after channels without an owner, too.
 constexpr uint64_t kParkNs = 1'000'000'000;
 constexpr uint64_t kIdleParkNs = 60'000'000'000;
 
@@ -62,7 +62,8 @@ void Totals::absorb(Counters& gone) noexcept {
 }
 
 ChannelServer::ChannelServer(const ring::ChannelView& view, const pci::Bar& bar, int region_file,
-                             Backend& backend, Totals& totals, const ChannelOptions& options)
+                             Backend& backend, Totals& totals, const ChannelOptions& options,
+                             const Sleeping& sleeping)
     : view_(view),
       bar_(bar),
       region_file_(region_file),
@@ -70,12 +71,10 @@ ChannelServer::ChannelServer(const ring::ChannelView& view, const pci::Bar& bar,
       totals_(totals),
       options_(options),
       ownership_(view, &waits_),
-      wait_ops_(bar.wait_ops()),
-      waits_(*view.control, wait_ops_, options.spin_ns),
-      idle_waits_(*view.control, wait_ops_, 0),
-      bulk_used_(bar.carrier() != pci::Carrier::kFile) {
-  // Every wake-up rings where there are futexes: a sleep's bound is for what nobody thought of.
-  if (bar.carrier() == pci::Carrier::kFile) wait_ops_.recheck_ns = kIdleParkNs;
+      sleeping_(sleeping),
+      waits_(*view.control, sleeping_.serving, options.spin_ns),
+      idle_waits_(*view.control, sleeping_.idle, 0),
+      bulk_used_(!options.locks_visible) {
   const auto& properties = backend.properties();
   limits_.window_base = properties.window_base;
   limits_.window_bytes = properties.window_bytes;
@@ -151,6 +150,7 @@ ring::ChannelOwnership::Event ChannelServer::look_at_owner() noexcept {
 
 void ChannelServer::run() noexcept {
   try {
+    uint32_t sleeps = 0;  // since there was something to do
     while (!stop_.load(std::memory_order_relaxed)) {
       // From before the look, so that whatever changes after it ends the wait below: a claim's doorbell may
       // have rung already when that wait begins.
@@ -160,6 +160,7 @@ void ChannelServer::run() noexcept {
           end_owner();
           if (bulk_used_) discard_bulk();
           begin_owner();
+          sleeps = 0;
           continue;
         case ring::ChannelOwnership::Event::kOwnerGone:
           end_owner();
@@ -170,16 +171,21 @@ void ChannelServer::run() noexcept {
           break;
       }
       const bool serving = served() && !failed_;
-      if (serving && serve_batch()) continue;
+      if (serving && serve_batch()) {
+        sleeps = 0;
+        continue;
+      }
       const auto wake = [&] {
         return interrupted() || (serving && consumer_.ready()) ||
                ring::load_relaxed(view_.control->owner.nonce) != seen_nonce;
       };
       if (!serving) {
         idle_waits_.park(wake, kIdleParkNs);
+      } else if (sleeps > 0) {
+        waits_.park(wake, kParkNs, sleeps++);
       } else if (!waits_.spin(wake, consumer_.streaming() ? ring::kStreamGapNs : 0)) {
         publish_counters();
-        waits_.park(wake, kParkNs);
+        waits_.park(wake, kParkNs, sleeps++);
       }
     }
   } catch (const std::exception& exception) {
@@ -196,6 +202,13 @@ void ChannelServer::discard_bulk() noexcept {
   if (const auto discarded = bar_.discard(view_.bulk_region_offset, view_.bulk.size()); !discarded) {
     log_warning("channel {}: {}", view_.index, discarded.error().text);
   }
+}
+
+// Touching it cannot fault any more, in this process or in the VM.
+bool ChannelServer::back_bulk() {
+  const auto backed = bar_.ensure_backed(view_.bulk_region_offset, view_.bulk.size());
+  if (!backed) log_failure(backed.error().text);
+  return backed.has_value();
 }
 
 void ChannelServer::begin_owner() {
@@ -218,6 +231,10 @@ void ChannelServer::begin_owner() {
         Status::kDeviceUnavailable,
         fmt::format("the guest attached to generation {:016x}, this is {:016x}: the device was started anew",
                     owner.generation, options_.generation));
+    return;
+  }
+  if (options_.back_bulk && !back_bulk()) {
+    refuse(Status::kOutOfMemory, "the host has no memory left for the channel's bulk heap");
     return;
   }
   auto context = backend_.create_context(options_.quota);

@@ -30,6 +30,7 @@ struct ChannelOptions {
   bool remote_fences = false;  // the region offers ring::kFeatureRemoteFences
   uint64_t spin_ns = ring::kDefaultSpinNs;
   uint64_t max_image_bytes = uint64_t{1} << 30;
+  bool back_bulk = false;  // an owner's bulk heap gets its memory before it is served: a VM cannot ask for it
 };
 
 // Adds every figure of `from`, which its channel may be changing; peaks and memory in use are left alone.
@@ -62,9 +63,14 @@ class Totals {
 
 class ChannelServer {
  public:
+  // How the channel's thread sleeps: while an owner is served, and while there is none.
+  struct Sleeping {
+    ring::WaitOps serving;
+    ring::WaitOps idle;
+  };
   // All arguments must outlive the server. `view` was made from geometry the device itself computed.
   ChannelServer(const ring::ChannelView& view, const pci::Bar& bar, int region_file, Backend& backend,
-                Totals& totals, const ChannelOptions& options);
+                Totals& totals, const ChannelOptions& options, const Sleeping& sleeping);
   ~ChannelServer();
   ChannelServer(const ChannelServer&) = delete;
   ChannelServer& operator=(const ChannelServer&) = delete;
@@ -74,7 +80,7 @@ class ChannelServer {
   void request_stop() noexcept;
   void join() noexcept;
   // Ten times a second or more while an owner is served: cancels the work of an owner that died or gave way,
-  // and wakes the thread to it. Once a second or more otherwise: wakes the thread to a claim it missed.
+  // and wakes the thread to it. Otherwise now and then: wakes the thread to a claim whose doorbell it missed.
   void watch() noexcept;
 
   // Figures of the present owner. Any thread may read them word by word (ring::load_relaxed).
@@ -85,6 +91,7 @@ class ChannelServer {
   void run() noexcept;
   ring::ChannelOwnership::Event look_at_owner() noexcept;
   void discard_bulk() noexcept;
+  bool back_bulk();
   void begin_owner();
   void end_owner() noexcept;
   bool serve_batch();
@@ -110,7 +117,7 @@ class ChannelServer {
   protocol::Limits limits_;
   ring::ChannelOwnership ownership_;
   ring::OwnerInfo owner_;  // who is served
-  ring::WaitOps wait_ops_;
+  Sleeping sleeping_;
   ring::ConsumerWaits waits_;       // spins, then parks: while an owner is served
   ring::ConsumerWaits idle_waits_;  // parks at once: nobody is there
   ring::Consumer consumer_;

@@ -28,6 +28,8 @@ constexpr uint32_t kPciDeviceAttribute = 34;
 constexpr uint32_t kPciDomainAttribute = 50;
 constexpr uint32_t kLastKnownAttribute = 144;  // of CUDA 13.0's CUdevice_attribute
 
+constexpr uint64_t kFutexRecheckNs = 60'000'000'000;
+
 ring::DeviceInfo device_info(const DeviceProperties& properties) {
   ring::DeviceInfo info{};
   ring::store_text(info.name, sizeof info.name, properties.name);
@@ -90,28 +92,39 @@ std::expected<std::unique_ptr<DeviceServer>, Error> DeviceServer::create(const p
   }
   auto region_file = bar.open_lock_fd();
   if (!region_file) return std::unexpected(from_ring(region_file.error()));
-  const bool one_kernel = bar.carrier() == pci::Carrier::kFile;
-  const uint64_t features =
-      (one_kernel ? ring::kFeatureFutexDoorbell : uint64_t{0}) |
-      (one_kernel && ring::register_for_remote_fences() ? ring::kFeatureRemoteFences : uint64_t{0}) |
-      (options.channel.locks_visible ? ring::kFeatureOwnerLocks : uint64_t{0});
+  if (options.vm && options.vm->doorbells.size() != geometry->channel_count) {
+    return std::unexpected(Error{
+        protocol::Status::kInvalidValue,
+        fmt::format("{} doorbells for {} channels", options.vm->doorbells.size(), geometry->channel_count)});
+  }
+  ChannelOptions channel = options.channel;
+  uint64_t features = 0;
+  if (options.vm) {
+    channel.locks_visible = false;
+    channel.back_bulk = true;
+    features = ring::kFeatureIvshmemDoorbell;
+  } else {
+    features = ring::kFeatureFutexDoorbell |
+               (channel.locks_visible ? ring::kFeatureOwnerLocks : uint64_t{0}) |
+               (ring::register_for_remote_fences() ? ring::kFeatureRemoteFences : uint64_t{0});
+  }
   const auto generation = ring::format_region(bar.bytes(), *geometry, device_info(backend.properties()),
                                               {.protocol_version = protocol::kProtocolVersion,
                                                .protocol_hash = protocol::kProtocolHash,
                                                .feature_bits = features,
                                                .generation = 0,
+                                               .doorbell_peer = options.vm ? options.vm->peer : 0,
                                                .vgpu_version = VGPU_VERSION});
   if (!generation) return std::unexpected(from_ring(generation.error()));
-  ChannelOptions channel = options.channel;
   channel.generation = *generation;
   channel.remote_fences = (features & ring::kFeatureRemoteFences) != 0;
   return std::unique_ptr<DeviceServer>(
-      new DeviceServer(bar, backend, std::move(*region_file), *geometry, *generation, channel));
+      new DeviceServer(bar, backend, std::move(*region_file), *geometry, *generation, channel, options.vm));
 }
 
 DeviceServer::DeviceServer(const pci::Bar& bar, Backend& backend, ring::UniqueFd region_file,
                            const ring::RegionGeometry& geometry, uint64_t generation,
-                           const ChannelOptions& options)
+                           const ChannelOptions& options, const std::optional<VmOptions>& vm)
     : bar_(bar),
       backend_(backend),
       region_file_(std::move(region_file)),
@@ -121,10 +134,20 @@ DeviceServer::DeviceServer(const pci::Bar& bar, Backend& backend, ring::UniqueFd
   if (channel_options.quota.memory_bytes == 0) {
     channel_options.quota.memory_bytes = backend.properties().total_memory_bytes;
   }
+  // Every wake-up rings where there are futexes: a sleep's bound is for what nobody thought of.
+  ring::WaitOps futexes = ring::futex_wait_ops();
+  futexes.recheck_ns = kFutexRecheckNs;
   channels_.reserve(geometry.channel_count);
   for (uint32_t i = 0; i < geometry.channel_count; ++i) {
-    channels_.push_back(std::make_unique<ChannelServer>(region_.channel(i), bar_, region_file_.get(),
-                                                        backend_, totals_, channel_options));
+    const auto view = region_.channel(i);
+    ChannelServer::Sleeping sleeping{.serving = futexes, .idle = futexes};
+    if (vm) {
+      const auto& bell = *doorbells_.emplace_back(
+          std::make_unique<Doorbell>(vm->doorbells[i], &view.control->doorbell.doorbell, vm->connected));
+      sleeping = {.serving = bell.serving(), .idle = bell.idle()};
+    }
+    channels_.push_back(std::make_unique<ChannelServer>(view, bar_, region_file_.get(), backend_, totals_,
+                                                        channel_options, sleeping));
   }
   auto& status = region_.header().status;
   ring::store_relaxed(status.worker_pid, static_cast<uint32_t>(::getpid()));
@@ -195,6 +218,17 @@ bool DeviceServer::tick() noexcept {
     ring::store_relaxed(header.opcode_totals[i], sum.by_command[i]);
   }
   return true;
+}
+
+void DeviceServer::look_for_claims() noexcept {
+  for (const auto& channel : channels_) {
+    if (!channel->served()) channel->watch();
+  }
+}
+
+bool DeviceServer::has_served() const noexcept {
+  return totals_.absorbed() > 0 ||
+         std::ranges::any_of(channels_, [](const auto& channel) { return channel->served(); });
 }
 
 void DeviceServer::stop(const std::string& reason) noexcept {

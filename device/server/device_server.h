@@ -5,21 +5,31 @@
 #include <cstdint>
 #include <expected>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "device/backend.h"
 #include "device/error.h"
 #include "device/server/channel_server.h"
+#include "device/server/doorbell.h"
 #include "pci/bar.h"
 #include "ring/region.h"
 #include "ring/unique_fd.h"
 
 namespace vgpu::device {
 
+// A guest that is a VM: another kernel, so that neither its locks nor its futexes are seen here.
+struct VmOptions {
+  std::vector<int> doorbells;           // an eventfd a channel (device/server/doorbell.h)
+  const uint32_t* connected = nullptr;  // not 0 while the guest's doorbell reaches them
+  uint32_t peer = 0;                    // the device's ivshmem peer id
+};
+
 struct DeviceServerOptions {
   ring::GeometryOptions geometry;  // region_bytes must be the Bar's
   ChannelOptions channel;          // generation is drawn
+  std::optional<VmOptions> vm;     // none: the guests are processes of this kernel
 };
 
 // The geometry the device uses for a region of this size: room for any function's name in a reply.
@@ -38,6 +48,11 @@ class DeviceServer {
   void start();
   // Heartbeat, owners, totals. Returns whether any figure has changed.
   bool tick() noexcept;
+  // Wakes channels without an owner that somebody claims: between ticks, where a claim may come without a
+  // doorbell. A load for each of them.
+  void look_for_claims() noexcept;
+  // Whether any owner was ever served.
+  bool has_served() const noexcept;
   // Ends the threads, cancelling what runs. State kStopping, and kStopped at the end.
   void stop(const std::string& reason) noexcept;
 
@@ -47,7 +62,8 @@ class DeviceServer {
 
  private:
   DeviceServer(const pci::Bar& bar, Backend& backend, ring::UniqueFd region_file,
-               const ring::RegionGeometry& geometry, uint64_t generation, const ChannelOptions& options);
+               const ring::RegionGeometry& geometry, uint64_t generation, const ChannelOptions& options,
+               const std::optional<VmOptions>& vm);
 
   const pci::Bar& bar_;
   Backend& backend_;
@@ -66,6 +82,7 @@ class DeviceServer {
   uint64_t heartbeat_ = 0;
   Activity seen_activity_;
   uint64_t memory_peak_ = 0;
+  std::vector<std::unique_ptr<Doorbell>> doorbells_;
   std::vector<std::unique_ptr<ChannelServer>> channels_;
   bool running_ = false;
 };

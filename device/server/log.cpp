@@ -7,12 +7,14 @@
 
 #include <chrono>
 #include <ctime>
+#include <utility>
 
 namespace vgpu::device {
 namespace {
 
 std::atomic<LogLevel> minimum_level{LogLevel::kInfo};
 std::atomic<int> log_fd{STDERR_FILENO};
+std::string log_prefix;
 
 constexpr std::string_view level_name(LogLevel level) {
   switch (level) {
@@ -43,6 +45,10 @@ void move_log_to_stderr() noexcept {
   if (fd != STDERR_FILENO) ::dup2(fd, STDERR_FILENO);
 }
 
+void set_log_prefix(std::string prefix) {
+  log_prefix = std::move(prefix);
+}
+
 bool log_enabled(LogLevel level) noexcept {
   return level >= minimum_level.load(std::memory_order_relaxed);
 }
@@ -63,9 +69,9 @@ void log_line(LogLevel level, std::string_view text) noexcept {
     const auto now = std::chrono::system_clock::now();
     const auto milliseconds =
         std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()).count() % 1000;
-    std::string line = fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z {} vgpu-device[{}]: ",
+    std::string line = fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z {} vgpu-device[{}]: {}",
                                    fmt::gmtime(std::chrono::system_clock::to_time_t(now)), milliseconds,
-                                   level_name(level), getpid());
+                                   level_name(level), getpid(), log_prefix);
     for (const char c : text) {
       const auto byte = static_cast<unsigned char>(c);
       if (byte < 0x20 || byte == 0x7f) {

@@ -19,6 +19,8 @@ void set_log_level(LogLevel level) noexcept;
 void set_log_file(int fd) noexcept;
 // Makes the log the process's standard error too, where it stays when all other descriptors are closed.
 void move_log_to_stderr() noexcept;
+// Put before every text of this process. Before other threads run.
+void set_log_prefix(std::string prefix);
 bool log_enabled(LogLevel level) noexcept;
 // "debug", "info", "warning" or "error"; false for anything else.
 bool parse_log_level(std::string_view text, LogLevel& level) noexcept;

@@ -14,6 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -119,13 +120,16 @@ Result<void> drop_privileges(int parent_pid) {
   return {};
 }
 
-void close_descriptors(int keep, bool keep_output) noexcept {
-  if (keep > 2) {
-    if (keep > 3) ::close_range(3, static_cast<unsigned>(keep) - 1, 0);
-    ::close_range(static_cast<unsigned>(keep) + 1, ~0U, 0);
-  } else {
-    ::close_range(3, ~0U, 0);
+void close_descriptors(std::vector<int> keep, bool keep_output) noexcept {
+  std::ranges::sort(keep);
+  unsigned next = 3;  // everything below is dealt with
+  for (const int fd : keep) {
+    const auto kept = static_cast<unsigned>(fd);
+    if (fd < 0 || kept < next) continue;
+    if (kept > next) ::close_range(next, kept - 1, 0);
+    next = kept + 1;
   }
+  ::close_range(next, ~0U, 0);
   const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
   if (null >= 0) {
     ::dup2(null, STDIN_FILENO);

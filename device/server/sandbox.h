@@ -20,9 +20,9 @@ struct SandboxOptions {
 // last two.
 Result<void> drop_privileges(int parent_pid);
 
-// Closes every descriptor above 2 but `keep` (-1: none); standard input becomes /dev/null, standard output
+// Closes every descriptor above 2 but those in `keep`; standard input becomes /dev/null, standard output
 // the standard error unless `keep_output`, so that nothing is mixed into a program's output.
-void close_descriptors(int keep, bool keep_output) noexcept;
+void close_descriptors(std::vector<int> keep, bool keep_output) noexcept;
 
 // Landlock: only `writable` can be written, and only it and the system's libraries and processor descriptions
 // can be read. Threads started later inherit it. Kernels without Landlock: false, and nothing has changed.

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <ctime>
 #include <exception>
+#include <utility>
 
 #include "device/server/log.h"
 #include "device/server/sandbox.h"
@@ -18,6 +19,8 @@ namespace vgpu::device {
 namespace {
 
 constexpr long kTickNs = 90'000'000;
+constexpr long kClaimNs = 15'000'000;  // between two looks for claims that no doorbell announces
+constexpr int kLooksPerTick = kTickNs / kClaimNs;
 
 void publish(WorkerReport& report, const DeviceServer& server, const Backend& backend) {
   const Counters totals = server.totals();
@@ -28,24 +31,57 @@ void publish(WorkerReport& report, const DeviceServer& server, const Backend& ba
        offsetof(ring::CounterBlock, reserved) / sizeof(uint64_t));
   copy(report.totals.by_command, totals.by_command, protocol::kCommandCount);
   ring::store_relaxed(report.kernels_from_cache, backend.counts().kernels_from_cache);
+  if (server.has_served()) ring::store_relaxed(report.has_served, 1U);
 }
 
-Result<void> serve(const WorkerOptions& options, WorkerReport& report, int parent_pid, int ready_fd) {
+std::expected<pci::Bar, ring::Error> map_region(const WorkerOptions& options) {
+  if (options.region_file >= 0) {
+    return pci::Bar::map_adopted(ring::UniqueFd(options.region_file), options.region_path);
+  }
+  return pci::Bar::open_path(options.region_path, pci::Access::kReadWrite);
+}
+
+// Ticks until it is told to stop. Where claims may come without a sound it looks for them in between.
+void tick_until_stopped(DeviceServer& server, const Backend& backend, WorkerPage& page, bool vm) {
+  sigset_t stop_signals;
+  sigemptyset(&stop_signals);
+  sigaddset(&stop_signals, SIGTERM);
+  for (int looks = 1;; ++looks) {
+    const bool silent = vm && ring::load_relaxed(page.doorbell_connected) == 0;
+    const timespec pause{.tv_sec = 0, .tv_nsec = silent ? kClaimNs : kTickNs};
+    if (sigtimedwait(&stop_signals, nullptr, &pause) == SIGTERM) return;
+    if (vm) server.look_for_claims();
+    if (silent && looks % kLooksPerTick != 0) continue;
+    if (server.tick()) publish(page.report, server, backend);
+    count(page.report.ticks);
+  }
+}
+
+Result<void> serve(const WorkerOptions& options, WorkerPage& page, int parent_pid, int ready_fd) {
+  WorkerReport& report = page.report;
   if (auto dropped = drop_privileges(parent_pid); !dropped) return dropped;
   move_log_to_stderr();  // or it would be closed with the rest, and its number given to another file
-  close_descriptors(ready_fd, options.keep_output);
+  std::vector<int> kept = options.doorbells;
+  kept.push_back(ready_fd);
+  if (options.region_file >= 0) kept.push_back(options.region_file);
+  close_descriptors(std::move(kept), options.keep_output);
   if (options.sandbox) {
     SandboxOptions sandbox{.writable = options.writable};
-    sandbox.writable.push_back(options.region_path);
+    if (options.region_file < 0) sandbox.writable.push_back(options.region_path);
     auto confined = confine_files(sandbox);
     if (!confined) return std::unexpected(std::move(confined.error()));
     if (!*confined) log_info("this kernel has no Landlock: the worker reaches the files its user can reach");
   }
-  auto bar = pci::Bar::open_path(options.region_path, pci::Access::kReadWrite);
+  auto bar = map_region(options);
   if (!bar) return std::unexpected(Error{protocol::Status::kOperatingSystem, bar.error().text});
   auto backend = options.make_backend();
   if (!backend) return std::unexpected(std::move(backend.error()));
-  auto server = DeviceServer::create(*bar, **backend, options.server);
+  DeviceServerOptions server_options = options.server;
+  if (options.region_file >= 0) {
+    server_options.vm = VmOptions{
+        .doorbells = options.doorbells, .connected = &page.doorbell_connected, .peer = options.doorbell_peer};
+  }
+  auto server = DeviceServer::create(*bar, **backend, server_options);
   if (!server) return std::unexpected(std::move(server.error()));
   if (options.sandbox) {
     if (auto confined = confine_system_calls(); !confined) return confined;
@@ -59,14 +95,7 @@ Result<void> serve(const WorkerOptions& options, WorkerReport& report, int paren
   [[maybe_unused]] const auto told = ::write(ready_fd, "R", 1);
   ::close(ready_fd);
 
-  sigset_t stop_signals;
-  sigemptyset(&stop_signals);
-  sigaddset(&stop_signals, SIGTERM);
-  const timespec tick{.tv_sec = 0, .tv_nsec = kTickNs};
-  while (sigtimedwait(&stop_signals, nullptr, &tick) != SIGTERM) {
-    if ((*server)->tick()) publish(report, **server, **backend);
-    count(report.ticks);
-  }
+  tick_until_stopped(**server, **backend, page, server_options.vm.has_value());
   (*server)->stop("vgpu-device was stopped");
   publish(report, **server, **backend);
   ring::store_text(report.statistics, sizeof report.statistics, (*backend)->statistics());
@@ -75,7 +104,8 @@ Result<void> serve(const WorkerOptions& options, WorkerReport& report, int paren
 
 }  // namespace
 
-int worker_main(const WorkerOptions& options, WorkerReport& report, int parent_pid, int ready_fd) noexcept {
+int worker_main(const WorkerOptions& options, WorkerPage& page, int parent_pid, int ready_fd) noexcept {
+  WorkerReport& report = page.report;
   // SIGTERM is waited for; SIGINT from a terminal reaches the whole process group and is the supervisor's to
   // judge.
   sigset_t blocked;
@@ -85,7 +115,8 @@ int worker_main(const WorkerOptions& options, WorkerReport& report, int parent_p
   }
   pthread_sigmask(SIG_SETMASK, &blocked, nullptr);
   try {
-    if (const auto served = serve(options, report, parent_pid, ready_fd); !served) {
+    if (!options.name.empty()) set_log_prefix("guest " + options.name + ": ");
+    if (const auto served = serve(options, page, parent_pid, ready_fd); !served) {
       ring::store_text(report.failure, sizeof report.failure, served.error().reason);
       log_error("the worker cannot serve {}: {}", options.region_path, served.error().reason);
       return kWorkerCannotStart;

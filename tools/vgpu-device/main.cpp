@@ -1,5 +1,6 @@
 // vgpu-device: the virtual GPU's host side. Options alone here; device/server/ does the work.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <bit>
 #include <cstdio>
 #include <cstdlib>
@@ -8,6 +9,7 @@
 
 #include "protocol/commands.h"
 #include "ring/region_layout.h"
+#include "tools/vgpu-device/guests.h"
 #include "tools/vgpu-device/options.h"
 #include "tools/vgpu-device/run.h"
 
@@ -22,6 +24,19 @@ std::string default_cache_directory() {
   if (const auto cache = variable("XDG_CACHE_HOME"); !cache.empty()) return cache + "/vgpu/kernels";
   if (const auto home = variable("HOME"); !home.empty()) return home + "/.cache/vgpu/kernels";
   return {};
+}
+
+// Empty, or why these options do not go together.
+std::string conflict(const vgpu::tools::DeviceOptions& device, bool runs_a_command) {
+  if (device.guests.empty()) {
+    return device.guest_group.empty() ? std::string() : "--guest-group is for guests: name one with --guest";
+  }
+  if (runs_a_command) return "run starts a device of its own, for a command of this machine: no --guest";
+  if (!device.path.empty()) return "a guest's region is DIR/NAME.bar: --guests-dir, and no --path";
+  auto names = device.guests;
+  std::ranges::sort(names);
+  const auto twice = std::ranges::adjacent_find(names);
+  return twice == names.end() ? std::string() : "guest " + *twice + " is named twice";
 }
 
 }  // namespace
@@ -56,6 +71,15 @@ int main(int argc, char** argv) try {
       ->check(CLI::IsMember({"software", "null"}));
   app.add_flag("!--no-sandbox", device.sandbox,
                "Leave the worker its system calls and files (for debuggers)");
+  app.add_option("--guest", device.guests,
+                 "Serve the VM of this name, by DIR/NAME.bar (ivshmem-plain) and DIR/NAME.sock "
+                 "(ivshmem-doorbell); may be given several times. Limits are each guest's")
+      ->take_all()
+      ->expected(1)
+      ->check(vgpu::tools::guest_name_problem);
+  app.add_option("--guests-dir", device.guests_directory, "DIR (/dev/shm/vgpu-guests)");
+  app.add_option("--guest-group", device.guest_group,
+                 "Group whose members may open the guests' files: the one QEMU runs in");
   app.fallthrough();
   app.require_subcommand(0, 1);
 
@@ -75,6 +99,10 @@ int main(int argc, char** argv) try {
   command->positionals_at_end();
 
   CLI11_PARSE(app, argc, argv);
+  if (const auto problem = conflict(device, command->parsed()); !problem.empty()) {
+    std::fprintf(stderr, "vgpu-device: %s\n", problem.c_str());
+    return 1;
+  }
   if (preload_flag->count() > 0) run.preload = preload ? 1 : 0;
   return command->parsed() ? vgpu::tools::run_command(device, run) : vgpu::tools::serve_device(device);
 } catch (const std::exception& exception) {

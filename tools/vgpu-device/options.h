@@ -18,6 +18,9 @@ struct DeviceOptions {
   std::string log_level = "info";
   std::string backend = "software";
   bool sandbox = true;
+  std::vector<std::string> guests;  // names; empty: one region for processes of this machine
+  std::string guests_directory = "/dev/shm/vgpu-guests";
+  std::string guest_group;  // whose members may open the guests' files; empty: nobody but the user
 };
 
 struct RunOptions {

@@ -22,6 +22,7 @@
 #include "pci/locate.h"
 #include "ring/region.h"
 #include "tools/vgpu-device/backends.h"
+#include "tools/vgpu-device/guests.h"
 #include "tools/vgpu-device/libraries.h"
 #include "tools/vgpu-device/summary.h"
 
@@ -38,14 +39,11 @@ constexpr int kSignalBase = 128;
 constexpr std::string_view kPrivatePrefix = "vgpu-run-";
 constexpr std::string_view kSharedMemory = "/dev/shm";
 
-std::expected<std::unique_ptr<Supervisor>, device::Error> start(const DeviceOptions& options,
-                                                                const std::string& path, bool for_command) {
+// Of one region, but for its path.
+device::Result<device::WorkerOptions> worker_options(const DeviceOptions& options, bool for_command) {
   auto factory = backend_factory(options, for_command);
   if (!factory) return std::unexpected(std::move(factory.error()));
-  device::SupervisorOptions supervisor_options;
-  supervisor_options.region_bytes = options.region_bytes;
-  auto& worker = supervisor_options.worker;
-  worker.region_path = path;
+  device::WorkerOptions worker;
   worker.server.geometry = device::default_geometry(options.region_bytes, options.channels);
   worker.make_backend = std::move(*factory);
   worker.sandbox = options.sandbox;
@@ -60,10 +58,52 @@ std::expected<std::unique_ptr<Supervisor>, device::Error> start(const DeviceOpti
     }
     worker.writable.push_back(options.cache_directory);
   }
+  return worker;
+}
+
+std::expected<std::unique_ptr<Supervisor>, device::Error> start(
+    const device::SupervisorOptions& supervisor_options) {
   auto supervisor = Supervisor::create(supervisor_options);
   if (!supervisor) return supervisor;
   if (auto ready = (*supervisor)->wait_ready(); !ready) return std::unexpected(std::move(ready.error()));
   return supervisor;
+}
+
+std::expected<std::unique_ptr<Supervisor>, device::Error> start(const DeviceOptions& options,
+                                                                const std::string& path, bool for_command) {
+  auto worker = worker_options(options, for_command);
+  if (!worker) return std::unexpected(std::move(worker.error()));
+  device::SupervisorOptions supervisor_options;
+  supervisor_options.region_bytes = options.region_bytes;
+  supervisor_options.worker = std::move(*worker);
+  supervisor_options.worker.region_path = path;
+  return start(supervisor_options);
+}
+
+std::expected<std::unique_ptr<Supervisor>, device::Error> start_guests(const DeviceOptions& options) {
+  const auto fail = [](std::string reason) {
+    return std::unexpected(device::Error{protocol::Status::kInvalidValue, std::move(reason)});
+  };
+  if (auto prepared = prepare_guests_directory(options.guests_directory); !prepared) {
+    return fail(std::move(prepared.error()));
+  }
+  const auto group = guest_group(options);
+  if (!group) return fail(group.error());
+  device::SupervisorOptions supervisor_options;
+  supervisor_options.region_bytes = options.region_bytes;
+  for (const auto& name : options.guests) {
+    DeviceOptions own = options;
+    // What a worker that its guest took over leaves there is no other guest's to run.
+    if (!own.cache_directory.empty()) own.cache_directory += "/guests/" + name;
+    auto worker = worker_options(own, false);
+    if (!worker) return std::unexpected(std::move(worker.error()));
+    const auto files = guest_files(options, name);
+    worker->name = name;
+    worker->region_path = files.region;
+    supervisor_options.guests.push_back(
+        {.worker = std::move(*worker), .socket_path = files.socket, .group = *group});
+  }
+  return start(supervisor_options);
 }
 
 bool set_up_log(const DeviceOptions& options) {
@@ -128,12 +168,20 @@ int wait_for_command(Supervisor& supervisor, pid_t command) {
 
 int serve_device(const DeviceOptions& options) {
   if (!set_up_log(options)) return kFailed;
-  const std::string path =
-      options.path.empty() ? pci::default_region_path(pci::LocateOptions{}, ::geteuid()) : options.path;
-  auto supervisor = start(options, path, false);
+  auto supervisor =
+      options.guests.empty()
+          ? start(options,
+                  options.path.empty() ? pci::default_region_path(pci::LocateOptions{}, ::geteuid())
+                                       : options.path,
+                  false)
+          : start_guests(options);
   if (!supervisor) {
     fmt::print(stderr, "vgpu-device: {}\n", supervisor.error().reason);
     return kFailed;
+  }
+  for (const auto& name : options.guests) {
+    device::log_info("guest {}: QEMU takes {} or, with a doorbell, {}", name,
+                     plain_qemu_options(options, name), doorbell_qemu_options(options, name));
   }
   for (;;) {
     const auto event = (*supervisor)->wait_event();
@@ -144,7 +192,10 @@ int serve_device(const DeviceOptions& options) {
     }
   }
   (*supervisor)->stop();
-  device::log_info("{}", summary_line((*supervisor)->summary()));
+  for (const auto& [name, summary] : (*supervisor)->summaries()) {
+    device::log_info("{}{}", name.empty() ? std::string() : fmt::format("guest {}: ", name),
+                     summary_line(summary));
+  }
   return 0;
 }
 
