@@ -35,6 +35,7 @@ struct RawDevice {
   int32_t numa_node;
   uint64_t base[kBars];
   uint64_t size[kBars];
+  bool memory_enabled;
   char driver[64];
   char error[256];  // libpci's words if it could not read the device
 };
@@ -72,6 +73,7 @@ bool read_device(pci_dev* dev, RawDevice* raw) {
   raw->subsystem_vendor = dev->subsys_vendor_id;
   raw->subsystem_device = dev->subsys_id;
   raw->revision = dev->rev_id;
+  raw->memory_enabled = (pci_read_word(dev, PCI_COMMAND) & PCI_COMMAND_MEMORY) != 0;
   raw->numa_node = (dev->known_fields & PCI_FILL_NUMA_NODE) != 0 ? dev->numa_node : -1;
   for (uint32_t i = 0; i < kBars; ++i) {
     raw->base[i] = dev->base_addr[i];
@@ -129,6 +131,18 @@ bool run_scan(const char* sysfs_pci, Scan* scan) {
   return ok;
 }
 
+// The number in a small file of sysfs; -1 if there is none.
+int32_t number_in(const std::string& path) {
+  int32_t number = -1;
+  if (std::FILE* file = std::fopen(path.c_str(), "re")) {
+    if (std::fscanf(file, "%d", &number) != 1) {  // NOLINT(cert-err34-c): out of range is -1 as well
+      number = -1;
+    }
+    std::fclose(file);
+  }
+  return number;
+}
+
 // "" if BAR2 holds a region, else the reason why not.
 std::string why_no_region(const std::string& directory) {
   auto bar = Bar::open_pci(directory, kRegionBar, Access::kReadOnly);
@@ -167,6 +181,8 @@ std::expected<std::vector<DiscoveredDevice>, Error> discover(const std::string& 
     device.numa_node = raw.numa_node;
     device.sysfs_directory = sysfs_pci + "/devices/" + raw.address.text();
     device.driver = raw.driver;
+    device.memory_enabled = raw.memory_enabled;
+    device.acpi_index = number_in(device.sysfs_directory + "/acpi_index");
     for (uint32_t bar = 0; bar < kBars; ++bar) {
       if (raw.size[bar] == 0) {
         continue;

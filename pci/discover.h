@@ -33,6 +33,16 @@ struct DiscoveredDevice {
   std::string sysfs_directory;
   std::string driver;  // bound kernel driver; empty: none
   std::vector<BarInfo> bars;
+  bool memory_enabled = true;  // the function answers to its BARs' addresses
+  int32_t acpi_index = -1;     // the number that QEMU's acpi-index= gave it; -1: none
+
+  // ivshmem-doorbell has a BAR for its interrupts, ivshmem-plain has none.
+  bool has_doorbell() const noexcept {
+    for (const BarInfo& bar : bars) {
+      if (bar.index == 1) return true;
+    }
+    return false;
+  }
   bool has_region = false;
   std::string why_not;  // why has_region is false: foreign device, truncated BAR, no permission, ...
 };

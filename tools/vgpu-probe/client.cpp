@@ -18,7 +18,9 @@ using protocol::Status;
 
 namespace {
 
-constexpr uint64_t kInlineBytes = 1024;  // as the shim has it
+// As the shim has them.
+constexpr uint64_t kInlineBytes = 1024;
+constexpr uint64_t kChunkSpinNs = 200'000;
 
 [[noreturn]] void on_lost_memory(int /*signal*/) {
   constexpr std::string_view kText =
@@ -85,6 +87,18 @@ Try<std::unique_ptr<Client>> Client::over(pci::Bar bar) {
   if (!session) return std::unexpected(Trouble{session.error().text, advice_for(session.error())});
   client->session_ = std::move(*session);
   return client;
+}
+
+std::vector<std::string> mapping_files(const pci::Location& location) {
+  if (location.carrier == pci::Carrier::kFile) return {location.path};
+  std::vector<std::string> files;
+  for (const char* name : {"resource2_wc", "resource2"}) {
+    const std::string file = location.path + "/" + name;
+    if (::access(file.c_str(), R_OK | W_OK) == 0) files.push_back(file);
+  }
+  // None may be opened: the plain one's error says why.
+  if (files.empty()) files.push_back(location.path + "/resource2");
+  return files;
 }
 
 Trouble Client::trouble(std::string_view what, Status status) const {
@@ -154,6 +168,9 @@ Status Client::copy_out(std::span<std::byte> to, uint64_t from) {
     const Piece piece = pieces[first];
     first = (first + 1) % pieces.size();
     --count;
+    // As the shim does: a chunk takes longer than a wait usually spins, and a sleep would cost a wake-up
+    // each.
+    ring::spin_until([&] { return session_->completed() >= piece.end; }, kChunkSpinNs);
     const Status waited = session_->wait_completed(piece.end);
     if (waited == Status::kSuccess) {
       bulk.copy().load(to.data() + piece.at, bulk.data(piece.slot), piece.bytes);

@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "pci/bar.h"
 #include "protocol/commands.h"
@@ -79,6 +80,10 @@ class Client {
   std::unique_ptr<shim::Session> session_;
   uint32_t next_handle_ = 1;
 };
+
+// The files by which a device can be mapped: resource2_wc and resource2 as far as they are there and may be
+// opened for writing, or the region file.
+std::vector<std::string> mapping_files(const pci::Location& location);
 
 // Device memory, freed at the end.
 class DeviceMemory {

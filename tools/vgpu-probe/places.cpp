@@ -13,38 +13,101 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::string_view kRegionSuffix = ".bar";
 constexpr const char* kHint =
-    "start one with `vgpu-device`, run a program with `vgpu-device run -- PROGRAM`, or name a device: "
-    "VGPU_DEVICE=/path or a PCI address";
+    "Start one with `vgpu-device`, run a program on a private one with `vgpu-device run -- PROGRAM`, or, in "
+    "a "
+    "virtual machine, give it an ivshmem device whose memory vgpu-device serves on the host (docs/vm.md). "
+    "Elsewhere? Name it: a path or a PCI address, here or in VGPU_DEVICE.";
 
-void add_file(std::vector<Place>& places, const std::string& path, pci::FoundBy found_by) {
-  const auto same = [&](const Place& place) { return place.location.path == path; };
-  if (std::ranges::any_of(places, same)) return;
+std::string environment_device() {
+  const char* named = std::getenv("VGPU_DEVICE");
+  return named == nullptr ? "" : named;
+}
+
+Place file_place(const std::string& path, pci::FoundBy found_by, const std::string& guests_directory) {
   Place place;
   place.location.carrier = pci::Carrier::kFile;
   place.location.found_by = found_by;
   place.location.path = path;
-  places.push_back(std::move(place));
+  const fs::path file(path);
+  if (file.parent_path() == fs::path(guests_directory) && file.extension() == kRegionSuffix) {
+    place.guest = file.stem().string();
+  }
+  return place;
+}
+
+Place function_place(pci::DiscoveredDevice function, pci::FoundBy found_by) {
+  Place place;
+  place.location.carrier = pci::Carrier::kPciBar;
+  place.location.found_by = found_by;
+  place.location.path = function.sysfs_directory;
+  place.location.address = function.address;
+  place.function = std::move(function);
+  return place;
+}
+
+std::vector<std::string> guest_files(const std::string& directory) {
+  std::vector<std::string> files;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(directory, error)) {
+    if (entry.path().extension() == kRegionSuffix) files.push_back(entry.path().string());
+  }
+  std::ranges::sort(files);
+  return files;
+}
+
+std::expected<Place, std::string> named_place(const std::string& device, const std::string& guests_directory,
+                                              pci::FoundBy found_by) {
+  std::error_code error;
+  if (const auto address = pci::parse_pci_address(device)) {
+    if (auto functions = pci::discover()) {
+      for (auto& function : *functions) {
+        if (function.address == *address) return function_place(std::move(function), found_by);
+      }
+    }
+    return std::unexpected(fmt::format(
+        "no PCI device {} with the ids of ivshmem (1af4:1110): `vgpu-probe list` shows what there is, `lspci "
+        "-nn` everything else",
+        address->text()));
+  }
+  if (device.find('/') == std::string::npos) {
+    const std::string path = fmt::format("{}/{}{}", guests_directory, device, kRegionSuffix);
+    if (fs::exists(path, error)) return file_place(path, found_by, guests_directory);
+    if (!fs::exists(device, error)) {
+      return std::unexpected(fmt::format(
+          "no vGPU '{}': neither a file, nor a PCI address such as 0000:00:04.0, nor a guest in {}. "
+          "`vgpu-probe list` shows what there is",
+          device, guests_directory));
+    }
+  }
+  const std::string path = fs::absolute(device, error).lexically_normal().string();
+  // A device's directory in sysfs is as good as its address.
+  if (fs::is_directory(path, error)) {
+    if (const auto address = pci::parse_pci_address(fs::path(path).filename().string())) {
+      return named_place(address->text(), guests_directory, found_by);
+    }
+  }
+  if (!fs::exists(path, error)) {
+    return std::unexpected(fmt::format("there is no {}. {}", path, kHint));
+  }
+  return file_place(path, found_by, guests_directory);
 }
 
 }  // namespace
 
-std::vector<Place> all_places() {
+std::vector<Place> all_places(const std::string& guests_directory) {
   std::vector<Place> places;
   const pci::LocateOptions options;
-  if (const char* named = std::getenv("VGPU_DEVICE"); named != nullptr && named[0] == '/') {
-    add_file(places, named, pci::FoundBy::kEnvironment);
+  const auto add = [&places](Place place) {
+    const auto same = [&](const Place& other) { return other.location.path == place.location.path; };
+    if (std::ranges::none_of(places, same)) places.push_back(std::move(place));
+  };
+  if (const std::string named = environment_device(); !named.empty()) {
+    if (auto place = named_place(named, guests_directory, pci::FoundBy::kEnvironment)) add(std::move(*place));
   }
   if (auto functions = pci::discover(options.sysfs_root)) {
-    for (auto& function : *functions) {
-      Place place;
-      place.location.carrier = pci::Carrier::kPciBar;
-      place.location.found_by = pci::FoundBy::kPci;
-      place.location.path = function.sysfs_directory;
-      place.location.address = function.address;
-      place.function = std::move(function);
-      places.push_back(std::move(place));
-    }
+    for (auto& function : *functions) add(function_place(std::move(function), pci::FoundBy::kPci));
   }
   // The users' default files and the private ones of runs, by name.
   std::vector<std::string> files;
@@ -60,33 +123,32 @@ std::vector<Place> all_places() {
     }
   }
   std::ranges::sort(files);
-  for (const auto& path : files) add_file(places, path, pci::FoundBy::kDefaultPath);
+  for (auto& file : guest_files(guests_directory)) files.push_back(std::move(file));
+  for (const auto& path : files) add(file_place(path, pci::FoundBy::kDefaultPath, guests_directory));
   return places;
 }
 
-std::expected<Place, std::string> choose_place(const std::string& device) {
-  pci::LocateOptions options;
-  const char* named = std::getenv("VGPU_DEVICE");
-  options.device = !device.empty() ? device : named != nullptr ? named : "";
-  auto found = pci::locate(options);
-  if (!found) {
-    std::string text = std::move(found.error().text);
-    // It speaks of the environment; this one was named on the command line.
-    const std::string environment = "VGPU_DEVICE=" + device + ": ";
-    if (!device.empty() && text.starts_with(environment)) text.erase(0, environment.size());
-    if (found.error().code == ring::ErrorCode::kNotFound) text = fmt::format("{}; {}", text, kHint);
-    return std::unexpected(std::move(text));
+std::expected<Place, std::string> choose_place(const std::string& device, const std::string& guests_directory,
+                                               Use use) {
+  if (!device.empty()) return named_place(device, guests_directory, pci::FoundBy::kDefaultPath);
+  if (const std::string named = environment_device(); !named.empty()) {
+    auto place = named_place(named, guests_directory, pci::FoundBy::kEnvironment);
+    if (!place) return std::unexpected(fmt::format("VGPU_DEVICE={}: {}", named, place.error()));
+    return place;
   }
-  Place place;
-  place.location = found->front();
-  if (place.location.carrier == pci::Carrier::kPciBar) {
-    if (auto functions = pci::discover(options.sysfs_root)) {
-      for (auto& function : *functions) {
-        if (function.address == place.location.address) place.function = std::move(function);
-      }
+  const auto found = pci::locate({});
+  if (found) {
+    const auto& location = found->front();
+    if (location.carrier == pci::Carrier::kPciBar) {
+      return named_place(location.address.text(), guests_directory, location.found_by);
     }
+    return file_place(location.path, location.found_by, guests_directory);
   }
-  return place;
+  if (use == Use::kLook) {
+    if (auto places = all_places(guests_directory); !places.empty()) return std::move(places.front());
+  }
+  if (found.error().code != ring::ErrorCode::kNotFound) return std::unexpected(found.error().text);
+  return std::unexpected(fmt::format("no vGPU found: {}. {}", found.error().text, kHint));
 }
 
 }  // namespace vgpu::tools

@@ -1,15 +1,26 @@
-// vgpu-probe's three questions. Each prints its answer, as text or JSON, and returns the process's exit
-// status: 0, or 1 when there is nothing to tell, with the reason on standard error.
+// vgpu-probe's commands. Each prints its answer, as text or JSON, and returns the process's exit status: 0,
+// or 1 when there is nothing to tell or something is wrong, with the reason on standard error.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace vgpu::tools {
 
-int list_devices(bool json);
-int show_device(const std::string& device, bool json);
-int test_device(const std::string& device, bool json);
-int ping_device(const std::string& device, uint32_t count, bool json);
+// What every command is given.
+struct Request {
+  std::string device;            // path, PCI address or guest's name; empty: the default one
+  std::string guests_directory;  // where vgpu-device keeps guests' regions
+  bool json = false;
+};
+
+int list_devices(const Request& request);
+int show_device(const Request& request, bool all_channels);
+int test_device(const Request& request);
+// `count` round trips, and as many or fewer of the other cases.
+int measure_latency(const Request& request, uint32_t count);
+// Copies from 64 bytes to `largest` bytes.
+int measure_bandwidth(const Request& request, uint64_t largest);
 
 }  // namespace vgpu::tools

@@ -5,11 +5,9 @@
 #include <nlohmann/json.hpp>
 
 #include "protocol/commands.h"
-#include "ring/heartbeat.h"
 #include "tools/vgpu-probe/answer.h"
-#include "tools/vgpu-probe/places.h"
+#include "tools/vgpu-probe/device_report.h"
 #include "tools/vgpu-probe/probe.h"
-#include "tools/vgpu-probe/region_report.h"
 #include "tools/vgpu-probe/suite.h"
 #include "tools/vgpu-probe/terminal.h"
 
@@ -21,76 +19,52 @@ using nlohmann::ordered_json;
 constexpr const char* kRestart = "start its vgpu-device again; the log of the old one may say why it ended";
 
 // What can be told without the device. False: there is no use in asking it.
-bool check_region(Suite& suite, const pci::Location& location) {
+bool check_region(Suite& suite, const Place& place) {
   suite.begin("region");
-  std::optional<pci::Bar> bar;
-  std::optional<RegionReport> report;
+  const DeviceReport report = look_at(place, Detail::kShort);
+  const auto wrong = [&] { return std::unexpected(Trouble{report.problem, report.advice}); };
   const bool mapped = suite.check("mapping", [&]() -> Try<std::string> {
-    auto opened = pci::open_location(location);
-    if (!opened) return std::unexpected(Trouble{opened.error().text, ""});
-    bar = std::move(*opened);
-    return fmt::format("{}, {}", bytes_text(bar->bytes().size()), bar->path());
+    if (!report.region) return wrong();
+    return fmt::format("{}, {}", bytes_text(report.region->file_bytes), report.mapped_file);
   });
   const bool sound = mapped && suite.check("layout", [&]() -> Try<std::string> {
-    auto read = read_region(*bar);
-    if (!read) return std::unexpected(Trouble{read.error().text, kRestart});
-    report = std::move(*read);
-    const auto& geometry = report->found.geometry;
+    if (!report.decoded()) return wrong();
+    const auto& geometry = report.region->found.geometry;
     return fmt::format("version {}, {} channels, ring {}, bulk {}", ring::kLayoutVersion,
                        geometry.channel_count, bytes_text(geometry.ring_bytes),
                        bytes_text(geometry.bulk_bytes));
   });
   if (!sound) return false;
-  bool good = suite.check("protocol", [&]() -> Try<std::string> {
-    const auto& found = report->found;
-    const std::string theirs = printable(ring::load_text(found.vgpu_version, sizeof found.vgpu_version));
-    if (!report->protocol_matches) {
-      return std::unexpected(Trouble{
-          fmt::format(
-              "the device (vgpu {}) speaks protocol {} ({:016x}), this program (vgpu {}) {} ({:016x})",
-              theirs, found.protocol_version, found.protocol_hash, VGPU_VERSION, protocol::kProtocolVersion,
-              protocol::kProtocolHash),
-          "use one version of vgpu on both sides"});
-    }
-    return fmt::format("version {} ({:016x}), vgpu {}", found.protocol_version, found.protocol_hash, theirs);
+  const RegionReport& region = *report.region;
+  suite.check("device", [&]() -> Try<std::string> {
+    if (!report.usable() && report.health != "other version") return wrong();
+    return fmt::format("{}, {}", region.name, region.state);
   });
-  good = suite.check("device", [&]() -> Try<std::string> {
-    if (report->device_lock == "free") {
-      return std::unexpected(Trouble{"its vgpu-device is gone", kRestart});
+  suite.check("protocol", [&]() -> Try<std::string> {
+    if (!region.protocol_matches) {
+      return std::unexpected(
+          Trouble{fmt::format("{} ({:016x}, vgpu {}), not this program's {} ({:016x}, vgpu {})",
+                              region.found.protocol_version, region.found.protocol_hash, region.vgpu_version,
+                              protocol::kProtocolVersion, protocol::kProtocolHash, VGPU_VERSION),
+                  "use one version of vgpu on both sides"});
     }
-    if (report->state != "ready") {
+    return fmt::format("version {} ({:016x}), vgpu {}", region.found.protocol_version,
+                       region.found.protocol_hash, region.vgpu_version);
+  });
+  suite.check("heartbeat", [&]() -> Try<std::string> {
+    if (!report.heartbeat->beats) {
       return std::unexpected(Trouble{
-          fmt::format("state {}{}{}", report->state, report->reason.empty() ? "" : ": ", report->reason),
-          kRestart});
+          fmt::format("none in {}; ten a second are due", duration_text(report.heartbeat->watched_ns)),
+          report.advice});
     }
-    return fmt::format("{}, ready", printable(ring::load_text(report->info.name, sizeof report->info.name)));
-  }) && good;
-  if (!good) {
-    suite.skip("heartbeat", "no use in waiting for it");
-    return false;
-  }
-  good = suite.check("heartbeat", [&]() -> Try<std::string> {
-    const ring::RegionView region(bar->bytes(), report->found.geometry);
-    ring::DeviceWatch watch(region.header(), report->found.generation, nullptr, 0);
-    const uint64_t first = ring::load_relaxed(region.header().status.heartbeat);
-    const auto start = std::chrono::steady_clock::now();
-    while (ring::load_relaxed(region.header().status.heartbeat) == first) {
-      if (const auto alive = watch.check(ring::monotonic_ns()); !alive) {
-        return std::unexpected(Trouble{ring::device_loss_text(alive.error()), kRestart});
-      }
-      ::usleep(2000);
-    }
-    const auto waited = std::chrono::steady_clock::now() - start;
-    return fmt::format("the next beat came after {}",
-                       duration_text(static_cast<uint64_t>(
-                           std::chrono::duration_cast<std::chrono::nanoseconds>(waited).count())));
-  }) && good;
-  return good;
+    return fmt::format("the next beat came after {}", duration_text(report.heartbeat->watched_ns));
+  });
+  return report.usable();
 }
 
-void run_all(Suite& suite, const pci::Location& location) {
-  if (!check_region(suite, location)) return;
-  const auto open = [&] { return Client::open(location); };
+void run_all(Suite& suite, const Place& place) {
+  if (!check_region(suite, place)) return;
+  const auto open = [&] { return Client::open(place.location); };
   std::unique_ptr<Client> client;
   suite.begin("channel");
   const bool claimed = suite.check("claim", [&]() -> Try<std::string> {
@@ -113,16 +87,17 @@ void run_all(Suite& suite, const pci::Location& location) {
 
 }  // namespace
 
-int test_device(const std::string& device, bool json) {
-  const auto place = choose_place(device);
+int test_device(const Request& request) {
+  const bool json = request.json;
+  const auto place = choose_place(request.device, request.guests_directory, Use::kProgram);
   if (!place) return answer_failure(place.error(), json);
   end_cleanly_on_lost_memory();
   if (!json) {
-    fmt::print("{}", paragraph(0, "vgpu-probe test", 17, place->location.path, Tone::kBold));
+    fmt::print("{}", paragraph(0, "vgpu-probe test", 17, place->name(), Tone::kBold));
   }
   const auto start = std::chrono::steady_clock::now();
   Suite suite(!json);
-  run_all(suite, place->location);
+  run_all(suite, *place);
   const auto took =
       std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start);
   const uint32_t passed = suite.count(Suite::Result::kPassed);

@@ -66,7 +66,7 @@ TEST(ProbeTest, FailsWithAdviceWhenTheDeviceWasKilled) {
   const auto answer = probe({"test", device.path()});
   EXPECT_EQ(answer.status, 1);
   EXPECT_THAT(answer.text, HasSubstr("its vgpu-device is gone"));
-  EXPECT_THAT(answer.text, HasSubstr("start its vgpu-device again"));
+  EXPECT_THAT(answer.text, HasSubstr("start it again: vgpu-device --path"));
   EXPECT_THAT(answer.text, Not(HasSubstr("wrap-around")));
   device.start();
   EXPECT_EQ(probe({"test", device.path()}).status, 0);
@@ -82,6 +82,48 @@ TEST(ProbeTest, FailsWhenEveryChannelIsTaken) {
   const auto answer = probe({"test", device.path(), "--json"});
   EXPECT_EQ(answer.status, 1);
   EXPECT_EQ(results(answer.json())["channel/claim"], "failed");
+}
+
+TEST(ProbeLatency, TellsPercentilesThatGrow) {
+  SystemDevice device;
+  const auto answer = probe({"latency", device.path(), "--count", "100", "--json"});
+  ASSERT_EQ(answer.status, 0) << answer.text;
+  const auto json = answer.json();
+  ASSERT_EQ(json["mappings"].size(), 1U);
+  EXPECT_EQ(json["mappings"][0]["kind"], "write-back");
+  const auto& cases = json["mappings"][0]["cases"];
+  ASSERT_EQ(cases.size(), 7U);
+  for (const auto& one : cases) {
+    if (one["count"] == 0) continue;  // a device that is never idle has no sleeper to wake
+    EXPECT_LE(one["min_ns"], one["p50_ns"]) << one["name"];
+    EXPECT_LE(one["p50_ns"], one["p99_ns"]) << one["name"];
+    EXPECT_LE(one["p99.9_ns"], one["max_ns"]) << one["name"];
+    uint64_t in_buckets = 0;
+    for (const auto& bucket : one["histogram"]) in_buckets += bucket["count"].get<uint64_t>();
+    EXPECT_EQ(one["count"], in_buckets) << one["name"];
+  }
+  EXPECT_EQ(cases[0]["name"], "round_trip");
+  EXPECT_EQ(cases[0]["count"], 100);
+  const auto text = probe({"latency", device.path(), "--count", "100"});
+  EXPECT_EQ(text.status, 0);
+  EXPECT_THAT(text.text, HasSubstr("round trip"));
+}
+
+TEST(ProbeBandwidth, MeasuresBothDirectionsUpToTheLargestSize) {
+  SystemDevice device;
+  const auto answer = probe({"bandwidth", device.path(), "--largest", "64k", "--json"});
+  ASSERT_EQ(answer.status, 0) << answer.text;
+  const auto json = answer.json();
+  const auto& sizes = json["mappings"][0]["sizes"];
+  ASSERT_EQ(sizes.size(), 6U);
+  for (const auto& size : sizes) {
+    for (const char* key :
+         {"pageable_in", "pageable_out", "pinned_in", "pinned_out", "cpu_store", "cpu_load"}) {
+      EXPECT_GT(size[std::string(key) + "_gb_per_s"], 0) << size["bytes"] << " " << key;
+    }
+  }
+  EXPECT_EQ(sizes.back()["bytes"], 65536);
+  EXPECT_TRUE(device::testing::eventually([&] { return device.memory_in_use() == 0; }));
 }
 
 }  // namespace
