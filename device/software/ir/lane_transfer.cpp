@@ -192,7 +192,8 @@ Shape LaneTransfer::apply(const Instruction& inst, std::uint32_t index, std::spa
       return uniform(type);
     }
     case Op::kShfl: {
-      if (operands[0].is_uniform() && index == 0) return operands[0];
+      if (index != 0) return varying;  // whether the lane is in range
+      if (operands[0].is_uniform()) return operands[0];
       // Every lane reads the same lane of the whole warp.
       const bool whole = operands[2].known && operands[2].is_uniform() && operands[2].base == 31;
       if (inst.sub == static_cast<std::uint8_t>(ptx::ShuffleMode::kIdx) && whole &&

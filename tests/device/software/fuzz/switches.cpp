@@ -1,0 +1,22 @@
+// See switches.h.
+#include "tests/device/software/fuzz/switches.h"
+
+#include <algorithm>
+
+namespace vgpu::testing::fuzz {
+
+std::span<const Switch> switches() {
+  return {};
+}
+
+software::jit::Options options_without(const std::vector<std::string>& names, int opt_level) {
+  software::jit::Options options;
+  options.opt_level = opt_level;
+  options.verify = true;
+  for (const Switch& each : switches()) {
+    if (std::ranges::find(names, each.name) != names.end()) each.turn_off(options);
+  }
+  return options;
+}
+
+}  // namespace vgpu::testing::fuzz
