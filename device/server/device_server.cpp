@@ -220,10 +220,8 @@ bool DeviceServer::tick() noexcept {
   return true;
 }
 
-void DeviceServer::look_for_claims() noexcept {
-  for (const auto& channel : channels_) {
-    if (!channel->served()) channel->watch();
-  }
+void DeviceServer::listen() noexcept {
+  for (const auto& doorbell : doorbells_) doorbell->listen();
 }
 
 bool DeviceServer::has_served() const noexcept {

@@ -48,9 +48,9 @@ class DeviceServer {
   void start();
   // Heartbeat, owners, totals. Returns whether any figure has changed.
   bool tick() noexcept;
-  // Wakes channels without an owner that somebody claims: between ticks, where a claim may come without a
-  // doorbell. A load for each of them.
-  void look_for_claims() noexcept;
+  // Between ticks, where the guest is a VM whose doorbell may not be heard: wakes the channels it rings for.
+  // A load for each.
+  void listen() noexcept;
   // Whether any owner was ever served.
   bool has_served() const noexcept;
   // Ends the threads, cancelling what runs. State kStopping, and kStopped at the end.

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "ring/access.h"
 
@@ -36,19 +37,32 @@ bool Doorbell::sleep(uint64_t ns) const noexcept {
 void Doorbell::sleep_serving(void* self, const uint32_t* word, uint32_t expected, uint64_t max_ns,
                              uint32_t attempt) {
   auto& bell = *static_cast<Doorbell*>(self);
-  const bool trusted = ring::load_relaxed(*bell.connected_) != 0 && !bell.deaf();
+  const bool connected = bell.connected();
+  const bool polls = !connected || bell.deaf();
   constexpr uint32_t kMostDoublings = 20;
   const uint64_t grown = kFirstSleepNs << std::min(attempt, kMostDoublings);
-  if (bell.sleep(std::min({grown, trusted ? max_ns : kPollNs, max_ns}))) {
+  const bool rung = bell.sleep(std::min({grown, polls && attempt < kPolls ? kPollNs : max_ns, max_ns}));
+  const bool relayed = bell.relayed_.exchange(false, std::memory_order_relaxed);
+  if (!connected) return;
+  if (rung && !relayed) {
     bell.missed_.store(0, std::memory_order_relaxed);
-  } else if (trusted && ring::load_acquire(*word) != expected) {
+  } else if (relayed || ring::load_acquire(*word) != expected) {
     bell.missed_.fetch_add(1, std::memory_order_relaxed);
   }
 }
 
 void Doorbell::sleep_idle(void* self, const uint32_t* /*word*/, uint32_t /*expected*/, uint64_t max_ns,
                           uint32_t /*attempt*/) {
-  static_cast<Doorbell*>(self)->sleep(max_ns);
+  auto& bell = *static_cast<Doorbell*>(self);
+  bell.sleep(max_ns);
+  bell.relayed_.store(false, std::memory_order_relaxed);
+}
+
+void Doorbell::listen() noexcept {
+  const uint32_t word = ring::load_acquire(*word_);
+  if (std::exchange(heard_, word) == word) return;
+  relayed_.store(true, std::memory_order_relaxed);
+  ring();
 }
 
 // A guest's sleepers are in another kernel: only the consumer can be woken from here.

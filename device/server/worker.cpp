@@ -19,8 +19,8 @@ namespace vgpu::device {
 namespace {
 
 constexpr long kTickNs = 90'000'000;
-constexpr long kClaimNs = 15'000'000;  // between two looks for claims that no doorbell announces
-constexpr int kLooksPerTick = kTickNs / kClaimNs;
+constexpr long kListenNs = 15'000'000;  // between two looks for what no doorbell announces
+constexpr int kLooksPerTick = kTickNs / kListenNs;
 
 void publish(WorkerReport& report, const DeviceServer& server, const Backend& backend) {
   const Counters totals = server.totals();
@@ -41,16 +41,16 @@ std::expected<pci::Bar, ring::Error> map_region(const WorkerOptions& options) {
   return pci::Bar::open_path(options.region_path, pci::Access::kReadWrite);
 }
 
-// Ticks until it is told to stop. Where claims may come without a sound it looks for them in between.
+// Ticks until it is told to stop. Where a guest's doorbell is not heard it looks at its words in between.
 void tick_until_stopped(DeviceServer& server, const Backend& backend, WorkerPage& page, bool vm) {
   sigset_t stop_signals;
   sigemptyset(&stop_signals);
   sigaddset(&stop_signals, SIGTERM);
   for (int looks = 1;; ++looks) {
     const bool silent = vm && ring::load_relaxed(page.doorbell_connected) == 0;
-    const timespec pause{.tv_sec = 0, .tv_nsec = silent ? kClaimNs : kTickNs};
+    const timespec pause{.tv_sec = 0, .tv_nsec = silent ? kListenNs : kTickNs};
     if (sigtimedwait(&stop_signals, nullptr, &pause) == SIGTERM) return;
-    if (vm) server.look_for_claims();
+    if (vm) server.listen();
     if (silent && looks % kLooksPerTick != 0) continue;
     if (server.tick()) publish(page.report, server, backend);
     count(page.report.ticks);
