@@ -169,10 +169,10 @@ void Supervisor::wait_for_news(uint64_t until_ns) {
   }
   now = ring::monotonic_ns();
   for (auto& guest : guests_) {
-    guest.look_at_ns = guest.worker->look_after(now);
-    if (guest.vm && !stopped_) {
-      guest.look_at_ns = std::min(guest.look_at_ns, guest.vm->look_after(*guest.worker, now));
-    }
+    // The VM first: it may want its worker ended or started.
+    const bool has_vm = guest.vm && !stopped_;
+    guest.look_at_ns = has_vm ? guest.vm->look_after(*guest.worker, now) : ~uint64_t{0};
+    guest.look_at_ns = std::min(guest.look_at_ns, guest.worker->look_after(now));
   }
 }
 

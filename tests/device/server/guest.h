@@ -37,6 +37,7 @@ class Guest {
     uint32_t protocol_version = protocol::kProtocolVersion;
     uint64_t protocol_hash = protocol::kProtocolHash;
     std::string process_name = "test guest";
+    const ring::WaitOps* ops = nullptr;  // not given: futexes, or polling where the region is a VM's
   };
   static std::expected<std::unique_ptr<Guest>, ring::Error> attach(const std::string& path) {
     return attach(path, Claim{});
@@ -50,13 +51,18 @@ class Guest {
     auto fd = bar->open_lock_fd();
     if (!fd) return std::unexpected(fd.error());
     const ring::RegionView region(bar->bytes(), found->geometry);
-    auto taken = ring::ChannelClaim::take(region, *found, std::move(*fd), bar->wait_ops(),
+    const bool futexes = (found->feature_bits & ring::kFeatureFutexDoorbell) != 0;
+    const auto& ops = claim.ops != nullptr ? *claim.ops
+                      : futexes            ? bar->wait_ops()
+                                           : ring::polling_wait_ops();
+    auto taken = ring::ChannelClaim::take(region, *found, std::move(*fd), ops,
                                           {.protocol_version = claim.protocol_version,
                                            .protocol_hash = claim.protocol_hash,
                                            .process_name = claim.process_name,
                                            .timeout_ns = 10'000'000'000});
     if (!taken) return std::unexpected(taken.error());
-    return std::unique_ptr<Guest>(new Guest(std::move(*bar), region, found->generation, std::move(*taken)));
+    return std::unique_ptr<Guest>(
+        new Guest(std::move(*bar), region, found->generation, std::move(*taken), ops));
   }
 
   // A record with any opcode and body. Returns its position.
@@ -138,12 +144,13 @@ class Guest {
   ring::DeviceLoss loss = ring::DeviceLoss::kStopped;
 
  private:
-  Guest(pci::Bar bar, const ring::RegionView& region, uint64_t generation, ring::ChannelClaim claim)
+  Guest(pci::Bar bar, const ring::RegionView& region, uint64_t generation, ring::ChannelClaim claim,
+        const ring::WaitOps& ops)
       : bar_(std::move(bar)),
         region_(region),
         generation_(generation),
         claim_(std::move(claim)),
-        waits_(*claim_.view().control, bar_.wait_ops(), ring::kDefaultSpinNs, claim_.fences()),
+        waits_(*claim_.view().control, ops, ring::kDefaultSpinNs, claim_.fences()),
         producer_(claim_.view().ring, &claim_.view().control->consumer.consumed,
                   &claim_.view().control->producer.published) {}
 

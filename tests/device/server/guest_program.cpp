@@ -19,15 +19,7 @@ int main(int argc, char** argv) {
   if ((*guest)->call(protocol::MemAllocRequest{.bytes = 1u << 20}).status != protocol::Status::kSuccess)
     return 1;
   if (std::strcmp(argv[2], "kernel") == 0) {
-    (*guest)->send(protocol::LaunchRequest{.function = device::testing::kBlockingFunction,
-                                           .grid_x = 1,
-                                           .grid_y = 1,
-                                           .grid_z = 1,
-                                           .block_x = 1,
-                                           .block_y = 1,
-                                           .block_z = 1,
-                                           .flags = 0,
-                                           .shared_bytes = 0});
+    (*guest)->send(device::testing::blocking_launch());
   }
   std::puts("ready");
   std::fflush(stdout);
