@@ -55,6 +55,7 @@ Result<device::BackendFactory> backend_factory(const DeviceOptions& options, boo
     software_options.memory_bytes = options.memory_bytes;
     software_options.threads = options.threads;
     software_options.cache_directory = options.cache_directory;
+    software_options.cache_bytes = options.cache_bytes;
     software_options.print = printer(print_to_standard_output);
     return device::BackendFactory([software_options = std::move(software_options)] {
       return software::make_backend(software_options);

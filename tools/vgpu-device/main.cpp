@@ -63,6 +63,10 @@ int main(int argc, char** argv) try {
       ->transform(CLI::AsSizeValue(false));
   app.add_option("--threads", device.threads, "Threads that execute kernels; 0: one per processor");
   app.add_option("--cache-dir", device.cache_directory, "Where compiled kernels are kept");
+  app.add_option(
+         "--cache-size", device.cache_bytes,
+         "Bytes that compiled kernels may take there (1G); those used longest ago go first. 0: none are kept")
+      ->transform(CLI::AsSizeValue(false));
   app.add_option("--log", device.log_file, "Log file; default: standard error");
   app.add_option("--log-level", device.log_level, "debug, info, warning or error")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}));

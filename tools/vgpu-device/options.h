@@ -14,6 +14,7 @@ struct DeviceOptions {
   uint64_t memory_bytes = 0;  // 0: the backend's choice
   uint32_t threads = 0;       // 0: as many as processors
   std::string cache_directory;
+  uint64_t cache_bytes = 1ull << 30;  // of compiled kernels on disk; 0: none are kept
   std::string log_file;
   std::string log_level = "info";
   std::string backend = "software";

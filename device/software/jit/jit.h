@@ -71,12 +71,12 @@ class CompiledKernel {
 };
 
 struct Options {
-  std::filesystem::path cache_directory = {};  // empty: no disk cache
-  std::uint64_t cache_bytes = std::uint64_t{512} << 20;
-  int opt_level = 2;          // 0, 1, 2; large kernels are taken one level down
-  std::string cpu = {};       // empty: the host's; a name LLVM knows otherwise
-  std::string features = {};  // with `cpu`: LLVM feature string
-  bool verify = false;        // run the verifiers of both forms after every pass
+  std::filesystem::path cache_directory = {};          // empty: no disk cache
+  std::uint64_t cache_bytes = std::uint64_t{1} << 30;  // 0: likewise none
+  int opt_level = 2;                                   // 0, 1, 2; large kernels are taken one level down
+  std::string cpu = {};                                // empty: the host's; a name LLVM knows otherwise
+  std::string features = {};                           // with `cpu`: LLVM feature string
+  bool verify = false;                                 // run the verifiers of both forms after every pass
   // Called with the text of each stage ("ir", "shapes", "llvm", "llvm-optimised"); for tests and inspection.
   std::function<void(std::string_view stage, const std::string& text)> dump = {};
 };

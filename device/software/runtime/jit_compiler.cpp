@@ -29,6 +29,7 @@ std::unique_ptr<KernelCompiler> make_jit_compiler(jit::Options options) {
 device::Result<std::unique_ptr<device::Backend>> make_backend(BackendOptions options) {
   jit::Options jit_options;
   jit_options.cache_directory = options.cache_directory;
+  jit_options.cache_bytes = options.cache_bytes;
   jit_options.opt_level = options.opt_level;
   return make_backend(std::move(options), make_jit_compiler(std::move(jit_options)));
 }

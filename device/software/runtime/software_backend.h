@@ -24,6 +24,7 @@ struct BackendOptions {
   uint64_t memory_bytes = 0;                   // 0: three quarters of what is available now, at most 64 GiB
   uint32_t threads = 0;                        // that run blocks; 0: as many as the machine runs at a time
   std::filesystem::path cache_directory = {};  // compiled code; empty: none is kept
+  uint64_t cache_bytes = uint64_t{1} << 30;    // that compiled code may take on disk; 0: none is kept
   int opt_level = 2;                           // of the compiler
   uint32_t pci_domain = 0, pci_bus = 0, pci_device = 0;  // as device attributes tell them
   // What kernels print, a call's text at a time; called by one thread at a time.

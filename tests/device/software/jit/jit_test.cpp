@@ -8,8 +8,6 @@
 #include <filesystem>
 #include <fstream>
 
-#include "device/software/jit/disk_cache.h"
-
 namespace vgpu::software::jit {
 namespace {
 
@@ -112,27 +110,6 @@ TEST_F(JitTest, RefusesWhatCannotBeLaunched) {
   EXPECT_EQ(jit.compile(*module_, "store", shape(0)).error().kind, ErrorKind::kLaunchShape);
   EXPECT_EQ(jit.compile(*module_, "store", shape(1025)).error().kind, ErrorKind::kLaunchShape);
   EXPECT_EQ(jit.counters().failures, 3u);
-}
-
-TEST(DiskCacheTest, DropsTheEntriesUnusedForLongest) {
-  std::string pattern = (std::filesystem::temp_directory_path() / "vgpu-cache-XXXXXX").string();
-  ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-  DiskCache cache(pattern, 3000);
-  const std::string content(1000, 'x');
-  const auto now = std::filesystem::file_time_type::clock::now();
-  for (int i = 0; i < 6; ++i) {
-    const std::string key = "key" + std::to_string(i);
-    cache.store(key, content);
-    std::error_code error;
-    std::filesystem::last_write_time(std::filesystem::path(pattern) / (key + ".o"),
-                                     now - std::chrono::hours(20 - i), error);
-  }
-  std::uint64_t total = 0;
-  for (const auto& item : std::filesystem::directory_iterator(pattern)) total += item.file_size();
-  EXPECT_LE(total, 3000u + 1100u);
-  EXPECT_FALSE(cache.load("key0").has_value());
-  EXPECT_TRUE(cache.load("key5").has_value());
-  std::filesystem::remove_all(pattern);
 }
 
 }  // namespace
