@@ -6,6 +6,7 @@
 #include <zstd.h>
 
 #include <cstring>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -224,6 +225,79 @@ TEST(Fatbin, DamagedCompressedDataIsRefused) {
     ASSERT_FALSE(chosen);
     EXPECT_EQ(chosen.error().kind, ErrorKind::kInvalidImage);
   }
+}
+
+// The fuzzer in tests/fuzz goes deeper; this runs everywhere, under the sanitizers too.
+TEST(Fatbin, DamagedImagesAreReadWithinTheirBoundsOrRefused) {
+  const std::vector<std::byte> originals[] = {
+      build({{EntryKind::kPtx, 50, Compression::kNone}, {EntryKind::kPtx, 61, Compression::kLz4}}),
+      build({{EntryKind::kPtx, 61, Compression::kZstd}, {EntryKind::kElf, 61, Compression::kNone}}),
+      build({{EntryKind::kElf, 61, Compression::kLz4}, {EntryKind::kPtx, 52, Compression::kLz4}}),
+  };
+  const std::uint64_t edges[] = {0,
+                                 1,
+                                 7,
+                                 8,
+                                 63,
+                                 64,
+                                 65,
+                                 0x7F,
+                                 0xFF,
+                                 0xFFFF,
+                                 0x7FFFFFFF,
+                                 0xFFFFFFFF,
+                                 ~std::uint64_t{0},
+                                 std::uint64_t{1} << 63,
+                                 std::uint64_t{1} << 32};
+  std::mt19937_64 random(2026);
+  std::size_t chosen_count = 0;
+  std::size_t refused = 0;
+  for (int round = 0; round < 30000; ++round) {
+    std::vector<std::byte> image = originals[random() % 3];
+    for (std::uint64_t edits = 1 + random() % 3; edits > 0; --edits) {
+      const std::size_t at = random() % image.size();
+      const std::size_t size = std::size_t{1} << random() % 4;
+      switch (random() % 5) {
+        case 0:
+          image[at] ^= static_cast<std::byte>(1U << random() % 8);
+          break;
+        case 1:  // a field of a header
+          patch(image, (random() % 2 == 0 ? 0 : 16) + random() % 10 * 8 + random() % 2 * 4,
+                edges[random() % std::size(edges)], std::min<std::size_t>(size, 4));
+          break;
+        case 2:
+          if (at + size <= image.size()) patch(image, at, edges[random() % std::size(edges)], size);
+          break;
+        case 3:
+          image.resize(at + 1);
+          break;
+        default:
+          image.insert(image.begin() + static_cast<std::ptrdiff_t>(at), random() % 40,
+                       static_cast<std::byte>(random()));
+          break;
+      }
+      if (image.size() < 128) break;
+    }
+    // In memory of its own size, so that the address sanitizer sees a read beyond it.
+    const std::vector<std::byte> exact(image.begin(), image.end());
+    const auto chosen = choose_ptx(exact, 61);
+    if (chosen) {
+      ++chosen_count;
+      EXPECT_LE(chosen->arch, 61U);
+      EXPECT_LE(chosen->text.size(), kMaxTextBytes);
+    } else {
+      ++refused;
+      EXPECT_FALSE(chosen.error().message.empty());
+    }
+    const auto entries = list_entries(exact);
+    if (!entries) continue;
+    for (const auto& entry : *entries) {
+      ASSERT_GE(entry.payload.data(), exact.data());
+      ASSERT_LE(entry.payload.data() + entry.payload.size(), exact.data() + exact.size());
+    }
+  }
+  EXPECT_GT(chosen_count, 1000U);
+  EXPECT_GT(refused, 1000U);
 }
 
 }  // namespace

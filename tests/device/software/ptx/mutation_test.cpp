@@ -80,6 +80,12 @@ void expect_consistent(const Module& module, const Function& function) {
   }
 }
 
+void expect_place_and_reason(const Error& error) {
+  EXPECT_FALSE(error.message.empty());
+  EXPECT_EQ(error.file, "damaged.ptx") << error.describe();
+  EXPECT_GT(error.line, 0U) << error.describe();
+}
+
 TEST(PtxMutation, DamagedModulesAreParsedOrRefused) {
   std::vector<std::string> texts;
   for (const auto& test : testing::kernels::all_cases()) {
@@ -92,13 +98,15 @@ TEST(PtxMutation, DamagedModulesAreParsedOrRefused) {
     const auto module = Module::parse(damage(texts[random() % texts.size()], random), "damaged.ptx");
     if (!module) {
       ++refused;
-      EXPECT_FALSE(module.error().message.empty());
+      expect_place_and_reason(module.error());
       continue;
     }
     for (std::uint32_t i = 0; i < module->functions().size(); ++i) {
       const auto function = module->parse_function(i);
       if (!function) {
         ++refused;
+        // A function without a body is no error of the text.
+        if (function.error().kind != ErrorKind::kNotFound) expect_place_and_reason(function.error());
         continue;
       }
       ++parsed;
