@@ -60,10 +60,14 @@ class Analysis {
         for (const InstructionId inst : function_.blocks[id].body) changed |= update(inst, updates);
       }
       changed |= find_partings();
-    }
-    // What the iteration never reached cannot be executed; say the safe thing.
-    for (Shape& shape : result_.of) {
-      if (shape.kind == ShapeKind::kUnreached) shape.kind = ShapeKind::kVarying;
+      if (changed) continue;
+      // What the iteration never reached cannot be executed, or goes round from a value that is not defined;
+      // say the safe thing, and see what follows from it.
+      for (Shape& shape : result_.of) {
+        if (shape.kind != ShapeKind::kUnreached) continue;
+        shape.kind = ShapeKind::kVarying;
+        changed = true;
+      }
     }
     form_chains();
     return std::move(result_);

@@ -15,15 +15,15 @@ namespace {
 
 // Seconds for one part of the seeds; four parts run. Sanitizers make all of it about ten times slower.
 #if defined(__SANITIZE_ADDRESS__)
-constexpr long kSeconds = 8;
+constexpr long kSeconds = 6;
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer)
-constexpr long kSeconds = 8;
+constexpr long kSeconds = 6;
 #else
-constexpr long kSeconds = 14;
+constexpr long kSeconds = 12;
 #endif
 #else
-constexpr long kSeconds = 14;
+constexpr long kSeconds = 12;
 #endif
 constexpr std::uint64_t kSeedsOfAPart = 400;
 constexpr std::uint64_t kAlways = 10;  // kernels that run however slow the machine is
