@@ -129,13 +129,14 @@ DeviceReport look_at(const Place& place, Detail detail) {
   }
   const bool is_pci = place.location.carrier == pci::Carrier::kPciBar;
   if (is_pci && detail != Detail::kLive) report.mappings = measure_mappings(place.location.path);
-  const auto source = RegionSource::open(place.location);
+  auto source = RegionSource::open(place.location);
   if (!source) {
     judge_error(report, source.error());
     return report;
   }
   report.mapped_file = source->path();
   report.region = read_region(*source);
+  source->let_go();
   if (report.region->problem) {
     judge_error(report, *report.region->problem);
     return report;
@@ -149,6 +150,12 @@ DeviceReport look_at(const Place& place, Detail detail) {
   if (detail == Detail::kFull && !report.owners_in_a_guest) look_at_owners(report);
   judge_region(report);
   return report;
+}
+
+void judge_heartbeat(DeviceReport& report, HeartbeatReport heartbeat) {
+  report.heartbeat = heartbeat;
+  judge(report, "ready", "", "");
+  judge_region(report);
 }
 
 const char* found_by_text(pci::FoundBy found_by) noexcept {

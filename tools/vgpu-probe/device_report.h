@@ -46,6 +46,9 @@ struct DeviceReport {
 
 DeviceReport look_at(const Place& place, Detail detail);
 
+// Judges anew by a heartbeat that was watched elsewhere. Only of a report that is decoded().
+void judge_heartbeat(DeviceReport& report, HeartbeatReport heartbeat);
+
 // A device as `list` tells it, and as `show` does (documented in docs/probe.md).
 nlohmann::ordered_json short_json(const DeviceReport& report);
 nlohmann::ordered_json full_json(const DeviceReport& report);

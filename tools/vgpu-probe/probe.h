@@ -20,6 +20,12 @@ int show_device(const Request& request, bool all_channels);
 int test_device(const Request& request);
 // `count` round trips, and as many or fewer of the other cases.
 int measure_latency(const Request& request, uint32_t count);
+// What is around, as text, or as an SVG document into the file ("-": standard output).
+int show_topology(const Request& request, const std::string& svg_file);
+// Until a signal, a key, or `count` looks (0: no end).
+int watch_devices(const Request& request, double interval_seconds, uint64_t count);
+// Everything as one JSON document into the file ("-": standard output).
+int dump_all(const Request& request, const std::string& file);
 // Copies from 64 bytes to `largest` bytes.
 int measure_bandwidth(const Request& request, uint64_t largest);
 

@@ -117,10 +117,12 @@ ChannelReport read_channel(const RegionSource& source, const ring::RegionView& i
   report.consumed = control.consumer.consumed;
   report.completed = control.consumer.completed;
   report.ring_bytes = view.ring.size();
-  report.ring_fill_bytes = report.published > report.consumed
+  // What an owner that is gone published last, stays: nothing of it waits.
+  const bool live = report.owned || owner.nonce != 0;
+  report.ring_fill_bytes = live && report.published > report.consumed
                                ? std::min(report.published - report.consumed, report.ring_bytes)
                                : 0;
-  report.next_command = next_command(source, image.geometry(), report);
+  if (live) report.next_command = next_command(source, image.geometry(), report);
   report.consumer_parked = control.park.consumer_parked != 0;
   report.consumer_parks = control.park.parks;
   report.guest_parks = control.producer.guest_parks;

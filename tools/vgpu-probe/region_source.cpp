@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -31,6 +32,17 @@ void copy_words(std::byte* to, const std::byte* from, std::size_t bytes) {
     from += sizeof word;
   }
   while (bytes-- != 0) *to++ = *reinterpret_cast<const volatile std::byte*>(from++);
+}
+
+// Never waits. EAGAIN: vgpu-device is looking this very moment whether anybody has a VM's region open.
+ring::UniqueFd open_to_look(const std::string& path) {
+  constexpr int kTries = 1000;
+  ring::UniqueFd file;
+  for (int i = 0; i < kTries && !file && (i == 0 || errno == EAGAIN); ++i) {
+    if (i != 0) ::sched_yield();
+    file.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  }
+  return file;
 }
 
 bool in_sysfs(int fd) {
@@ -70,7 +82,7 @@ std::expected<RegionSource, ring::Error> RegionSource::open(const pci::Location&
     return map(pci::Bar::open_pci(location.path, pci::kRegionBar, pci::Access::kReadOnly));
   }
   source.path_ = location.path;
-  source.fd_.reset(::open(location.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  source.fd_ = open_to_look(location.path);
   if (!source.fd_) return std::unexpected(ring::system_error("opening " + location.path, errno));
   struct stat status{};
   if (::fstat(source.fd_.get(), &status) != 0) {
@@ -98,13 +110,19 @@ RegionSource RegionSource::over(std::span<const std::byte> bytes) {
 }
 
 bool RegionSource::read(uint64_t offset, std::span<std::byte> to) const {
-  if (!fd_) {
+  if (memory_.data() != nullptr) {
     if (offset > memory_.size() || to.size() > memory_.size() - offset) return false;
     copy_words(to.data(), memory_.data() + offset, to.size());
     return true;
   }
+  if (fd_) return read_from(fd_.get(), offset, to);
+  const auto file = open_to_look(path_);
+  return file && read_from(file.get(), offset, to);
+}
+
+bool RegionSource::read_from(int fd, uint64_t offset, std::span<std::byte> to) const {
   while (!to.empty()) {
-    const ssize_t got = ::pread(fd_.get(), to.data(), to.size(), static_cast<off_t>(offset));
+    const ssize_t got = ::pread(fd, to.data(), to.size(), static_cast<off_t>(offset));
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return false;
     offset += static_cast<uint64_t>(got);

@@ -44,11 +44,16 @@ class RegionSource {
   // One control word.
   std::optional<uint64_t> read_word(uint64_t offset) const;
 
+  // Closes the file: from now on each read opens it for its moment alone. vgpu-device knows a virtual
+  // machine's end by nobody having its region open any more.
+  void let_go() noexcept { fd_.reset(); }
+
   // Whether somebody holds the lock on the byte, as this kernel knows it.
   ring::LockState lock(uint64_t offset) const;
 
  private:
   RegionSource() = default;
+  bool read_from(int fd, uint64_t offset, std::span<std::byte> to) const;
 
   pci::Carrier carrier_ = pci::Carrier::kFile;
   std::string path_;
@@ -56,7 +61,7 @@ class RegionSource {
   uint64_t backed_bytes_ = 0;
   ring::UniqueFd fd_;
   std::optional<pci::Bar> bar_;
-  std::span<const std::byte> memory_;
+  std::span<const std::byte> memory_;  // else it is a file
 };
 
 // Maps BAR2 by each of the resource files there are and times loads from its first page.

@@ -87,32 +87,36 @@ ordered_json channel_json(const DeviceReport& report, const ChannelReport& chann
 // As it was found, sound or not.
 ordered_json header_json(const RegionReport& region) {
   const ring::RegionHeader& h = region.header;
-  return {{"magic", fmt::format("{:016x}", h.magic)},
-          {"magic_matches", h.magic == ring::kRegionMagic},
-          {"vgpu_version", printable(ring::load_text(h.vgpu_version, sizeof h.vgpu_version))},
-          {"layout_version", h.layout_version},
-          {"layout_matches", h.layout_version == ring::kLayoutVersion},
-          {"protocol_version", h.protocol_version},
-          {"protocol_hash", fmt::format("{:016x}", h.protocol_hash)},
-          {"protocol_matches",
-           h.protocol_version == protocol::kProtocolVersion && h.protocol_hash == protocol::kProtocolHash},
-          {"region_bytes", h.region_bytes},
-          {"feature_bits", h.feature_bits},
-          {"features", feature_names(h.feature_bits)},
-          {"doorbell_peer", h.doorbell_peer},
-          {"generation", fmt::format("{:016x}", h.generation)},
-          {"device_info_offset", h.device_info_offset},
-          {"device_info_bytes", h.device_info_bytes},
-          {"channels_offset", h.channels_offset},
-          {"channel_stride", h.channel_stride},
-          {"channel_count", h.channel_count},
-          {"ring_offset", h.ring_offset},
-          {"ring_bytes", h.ring_bytes},
-          {"replies_offset", h.replies_offset},
-          {"reply_count", h.reply_count},
-          {"reply_bytes", h.reply_bytes},
-          {"bulk_offset", h.bulk_offset},
-          {"bulk_bytes", h.bulk_bytes}};
+  ordered_json json = {{"magic", fmt::format("{:016x}", h.magic)},
+                       {"magic_matches", h.magic == ring::kRegionMagic}};
+  // What follows another magic is somebody's memory, and nobody's business.
+  if (h.magic != ring::kRegionMagic) return json;
+  json["vgpu_version"] = printable(ring::load_text(h.vgpu_version, sizeof h.vgpu_version));
+  json["layout_version"] = h.layout_version;
+  json["layout_matches"] = h.layout_version == ring::kLayoutVersion;
+  if (h.layout_version != ring::kLayoutVersion) return json;
+  json["protocol_version"] = h.protocol_version;
+  json["protocol_hash"] = fmt::format("{:016x}", h.protocol_hash);
+  json["protocol_matches"] =
+      h.protocol_version == protocol::kProtocolVersion && h.protocol_hash == protocol::kProtocolHash;
+  json["region_bytes"] = h.region_bytes;
+  json["feature_bits"] = h.feature_bits;
+  json["features"] = feature_names(h.feature_bits);
+  json["doorbell_peer"] = h.doorbell_peer;
+  json["generation"] = fmt::format("{:016x}", h.generation);
+  json["device_info_offset"] = h.device_info_offset;
+  json["device_info_bytes"] = h.device_info_bytes;
+  json["channels_offset"] = h.channels_offset;
+  json["channel_stride"] = h.channel_stride;
+  json["channel_count"] = h.channel_count;
+  json["ring_offset"] = h.ring_offset;
+  json["ring_bytes"] = h.ring_bytes;
+  json["replies_offset"] = h.replies_offset;
+  json["reply_count"] = h.reply_count;
+  json["reply_bytes"] = h.reply_bytes;
+  json["bulk_offset"] = h.bulk_offset;
+  json["bulk_bytes"] = h.bulk_bytes;
+  return json;
 }
 
 ordered_json status_json(const DeviceReport& report) {

@@ -64,7 +64,9 @@ void print_place(const DeviceReport& report) {
   if (!report.place.function) {
     const char* const what = !report.place.guest.empty() ? "region of a virtual machine's guest"
                              : report.owners_in_a_guest  ? "region of a virtual machine's guest"
-                                                         : "region file";
+                             : report.region && report.region->header.magic == ring::kRegionMagic
+                                 ? "region file"
+                                 : "file";
     std::string line = what;
     if (!report.place.guest.empty()) line += fmt::format(" ({})", printable(report.place.guest));
     if (report.region) line += fmt::format(", {}", bytes_text(report.region->file_bytes));

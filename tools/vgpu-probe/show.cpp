@@ -104,9 +104,12 @@ void print_header(const RegionReport& region) {
   print_heading("header");
   print_field("magic", fmt::format("{:016x}{}", h.magic,
                                    h.magic == ring::kRegionMagic ? "" : "; NOT a vgpu region's"));
+  // What follows another magic is somebody's memory, and nobody's business.
+  if (h.magic != ring::kRegionMagic) return;
   print_field("vgpu version", printable(ring::load_text(h.vgpu_version, sizeof h.vgpu_version)));
   print_field("layout version",
               fmt::format("{}{}", h.layout_version, matches(h.layout_version == ring::kLayoutVersion)));
+  if (h.layout_version != ring::kLayoutVersion) return;
   print_field("protocol", fmt::format("{} ({:016x}){}", h.protocol_version, h.protocol_hash,
                                       matches(h.protocol_version == protocol::kProtocolVersion &&
                                               h.protocol_hash == protocol::kProtocolHash)));
