@@ -46,6 +46,12 @@ void judge_error(DeviceReport& report, const ring::Error& error) {
     case ring::ErrorCode::kNotFound:
       return judge(report, "missing", text, "");
     case ring::ErrorCode::kNotARegion:
+      if (report.place.function && !report.place.function->memory_enabled) {
+        return judge(report, "no region",
+                     "the function does not answer to its BARs: its memory decoding is off",
+                     fmt::format("echo 1 > {}/enable, as the udev rule does (docs/vm.md)",
+                                 report.place.location.path));
+      }
       return judge(
           report, "no region", text,
           pci ? "is it another use of ivshmem? If it is meant as a vGPU: start vgpu-device on the host "
