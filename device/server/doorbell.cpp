@@ -15,6 +15,16 @@ namespace {
 
 constexpr uint64_t kSecondNs = 1'000'000'000;
 constexpr uint64_t kLongestNs = 60 * kSecondNs;
+constexpr uint32_t kMostDoublings = 20;
+
+// Each sleep is an eighth of the time since there was something to do: so much later than it could it is
+// seen, and no more.
+uint64_t polling_ns(uint32_t attempt, uint64_t max_ns) {
+  if (attempt >= Doorbell::kPolls) return max_ns;
+  uint64_t ns = Doorbell::kFirstSleepNs;
+  for (; attempt > 0 && ns < Doorbell::kPollNs; --attempt) ns += ns / 8;
+  return std::min(ns, Doorbell::kPollNs);
+}
 
 }  // namespace
 
@@ -39,9 +49,9 @@ void Doorbell::sleep_serving(void* self, const uint32_t* word, uint32_t expected
   auto& bell = *static_cast<Doorbell*>(self);
   const bool connected = bell.connected();
   const bool polls = !connected || bell.deaf();
-  constexpr uint32_t kMostDoublings = 20;
-  const uint64_t grown = kFirstSleepNs << std::min(attempt, kMostDoublings);
-  const bool rung = bell.sleep(std::min({grown, polls && attempt < kPolls ? kPollNs : max_ns, max_ns}));
+  const uint64_t ns =
+      polls ? polling_ns(attempt, max_ns) : kFirstSleepNs << std::min(attempt, kMostDoublings);
+  const bool rung = bell.sleep(std::min(ns, max_ns));
   const bool relayed = bell.relayed_.exchange(false, std::memory_order_relaxed);
   if (!connected) return;
   if (rung && !relayed) {

@@ -19,6 +19,7 @@ class Doorbell {
   // Longest sleep in the first second after work that nobody may announce.
   static constexpr uint64_t kPollNs = 5'000'000;
   static constexpr uint64_t kFirstSleepNs = 50'000;
+  static constexpr uint32_t kPolls = 240;  // about a second of them
 
   // `event`: a non-blocking eventfd that only this channel's thread reads. `word`: the channel's
   // DoorbellBlock::doorbell. `connected`: not 0 while the guest's doorbell reaches `event`; the supervisor
@@ -27,8 +28,8 @@ class Doorbell {
   Doorbell(const Doorbell&) = delete;
   Doorbell& operator=(const Doorbell&) = delete;
 
-  // While an owner is served: sleeps grow with the attempts from kFirstSleepNs, to the caller's bound while a
-  // doorbell is there, else to kPollNs for a second and to the caller's bound afterwards.
+  // While an owner is served: sleeps grow with the attempts from kFirstSleepNs: doubling up to the caller's
+  // bound while a doorbell is there, else slowly to kPollNs, and after about a second to the caller's bound.
   const ring::WaitOps& serving() const noexcept { return serving_; }
   // While nobody is served, and another thread looks for a claim: sleeps are the caller's.
   const ring::WaitOps& idle() const noexcept { return idle_; }
@@ -43,7 +44,6 @@ class Doorbell {
  private:
   // One may be on its way when the sleep ends; a second one is not.
   static constexpr uint32_t kMissedUntilDeaf = 2;
-  static constexpr uint32_t kPolls = 200;  // a second of them
 
   bool connected() const noexcept { return ring::load_relaxed(*connected_) != 0; }
   static void sleep_serving(void* self, const uint32_t* word, uint32_t expected, uint64_t max_ns,

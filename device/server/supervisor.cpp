@@ -20,8 +20,6 @@
 namespace vgpu::device {
 namespace {
 
-using ring::UniqueFd;
-
 constexpr uint64_t kSecondNs = 1'000'000'000;
 constexpr uint64_t kStopNs = 3 * kSecondNs;
 constexpr uint64_t kTakeUpNs = 2 * kSecondNs;
