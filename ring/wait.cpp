@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <climits>
 
 #include "ring/consumer.h"
@@ -35,13 +36,26 @@ void futex_wake(void* /*context*/, const uint32_t* word) {
 constexpr uint64_t kFirstPollNs = 50'000;
 constexpr uint64_t kLastPollNs = 5'000'000;
 
+// Each sleep is an eighth of what was slept before it: whoever is woken by the clock alone is late by an
+// eighth of what it waited for, for some 60 looks in the first 100 ms (docs/vm.md has what that costs).
+constexpr auto kPollNs = [] {
+  std::array<uint64_t, 64> steps{};
+  uint64_t slept = 0;
+  for (uint64_t& step : steps) {
+    step = std::clamp(slept / 8, kFirstPollNs, kLastPollNs);
+    slept += step;
+  }
+  return steps;
+}();
+static_assert(kPollNs.back() == kLastPollNs);
+
 void polling_sleep(void* /*context*/, const uint32_t* word, uint32_t expected, uint64_t max_ns,
                    uint32_t attempt) {
   if (load_acquire(*word) != expected) {
     return;
   }
-  const uint64_t step = kFirstPollNs << std::min(attempt, 7U);
-  const timespec time = to_timespec(std::min({step, kLastPollNs, max_ns}));
+  const uint64_t step = kPollNs[std::min<std::size_t>(attempt, kPollNs.size() - 1)];
+  const timespec time = to_timespec(std::min(step, max_ns));
   ::clock_nanosleep(CLOCK_MONOTONIC, 0, &time, nullptr);
 }
 

@@ -27,7 +27,7 @@ struct WaitOps {
 
 // Futexes on the shared mapping: needs memory with pages behind it (a file), not a device's BAR.
 const WaitOps& futex_wait_ops() noexcept;
-// Sleeps 50 us, growing to 5 ms with the attempts; waking does nothing.
+// Sleeps an eighth of what the attempts before slept, 50 us to 5 ms; waking does nothing.
 const WaitOps& polling_wait_ops() noexcept;
 
 uint64_t monotonic_ns() noexcept;

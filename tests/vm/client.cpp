@@ -1,14 +1,17 @@
-// A CUDA program that does what the test tells it, inside a guest: one command a line on standard input, one line
-// back, which begins with the command and CUDA's own result. It ends with its input.
+// A CUDA program that does what the test tells it, inside a guest: one command a line on standard input, one
+// line back, which begins with the command and CUDA's own result. It ends with its input.
 #include <time.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
+#include <memory>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "ring/wait.h"
 #include "tests/system/client.h"
 
 namespace vgpu::system_tests {
@@ -17,6 +20,12 @@ namespace {
 uint64_t now_ns() {
   timespec now{};
   ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+}
+
+uint64_t thread_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
 }
 
@@ -74,6 +83,8 @@ class Client {
       out << static_cast<int>(cuCtxSynchronize());
     } else if (command == "measure") {
       measure(out);
+    } else if (command == "waits") {
+      waits(out);
     } else {
       out << "-1 unknown command";
     }
@@ -90,7 +101,8 @@ class Client {
     if (steps.good()) steps << cuDeviceGetPCIBusId(address, sizeof address, 0);
     if (steps.good()) steps << cuModuleLoadData(&module_, good_ptx().c_str());
     if (steps.good()) {
-      steps << cuModuleGetFunction(&add_one_, module_, "add_one") << cuModuleGetFunction(&spin_, module_, "spin");
+      steps << cuModuleGetFunction(&add_one_, module_, "add_one")
+            << cuModuleGetFunction(&spin_, module_, "spin");
     }
     out << steps.number() << ' ' << address;
   }
@@ -141,7 +153,8 @@ class Client {
     out << steps.number();
   }
 
-  // Medians in nanoseconds: submitting a launch; copying 16 MiB to the device and back; memcpy of the same 16 MiB.
+  // Medians in nanoseconds: submitting a launch; copying 16 MiB to the device and back; memcpy of the same 16
+  // MiB.
   void measure(std::ostringstream& out) const {
     constexpr std::size_t kBytes = 16u << 20;
     constexpr int kLaunches = 2000;
@@ -181,6 +194,47 @@ class Client {
     if (steps.good()) {
       out << " launch_ns " << median(launches) << " copy_to_device_ns " << median(to_device)
           << " copy_from_device_ns " << median(from_device) << " memcpy_ns " << median(copies);
+    }
+  }
+
+  // How late a guest's thread sees an answer that comes after so many microseconds, and which share of that
+  // time it kept a processor: medians. The other side is a thread of this process, so that nothing but the
+  // wait is measured.
+  static void waits(std::ostringstream& out) {
+    constexpr uint64_t kDelaysUs[] = {10, 50, 200, 1000, 5000, 20'000, 100'000};
+    const auto control = std::make_unique<ring::ChannelControl>();
+    uint64_t& word = control->consumer.completed;
+    ring::GuestWaits guest(*control, ring::polling_wait_ops());
+    out << "0";
+    uint64_t turn = 0;
+    for (const uint64_t delay_us : kDelaysUs) {
+      std::vector<uint64_t> late;
+      std::vector<uint64_t> busy;
+      for (int i = 0; i < 21; ++i) {
+        ++turn;
+        // Spread around the delay, lest all answers come at the same place between two looks.
+        const auto delay_ns = delay_us * 1000 * (30 + static_cast<uint64_t>(i)) / 40;
+        uint64_t answered_at = 0;
+        std::thread device([&] {
+          const uint64_t start = now_ns();
+          if (delay_ns > 1'000'000) {
+            const timespec most{.tv_sec = 0, .tv_nsec = static_cast<long>(delay_ns - 500'000)};
+            ::nanosleep(&most, nullptr);
+          }
+          while (now_ns() - start < delay_ns) ring::cpu_relax();
+          answered_at = now_ns();
+          ring::store_release(word, turn);
+        });
+        const uint64_t start = thread_ns();
+        guest.wait(
+            ring::GuestWait::kCompleted, word, [turn](uint64_t value) { return value >= turn; },
+            10'000'000'000);
+        const uint64_t seen_at = now_ns();
+        busy.push_back(thread_ns() - start);
+        device.join();
+        late.push_back(seen_at > answered_at ? seen_at - answered_at : 0);
+      }
+      out << " after_us " << delay_us << " late_ns " << median(late) << " busy_ns " << median(busy);
     }
   }
 

@@ -70,6 +70,10 @@ class Region:
         return self._word(1024 + 32, "<I")
 
     @property
+    def worker(self) -> int:
+        return self._word(1024 + 4, "<I")
+
+    @property
     def launches(self) -> int:
         return self._word(2560 + 8, "<Q")
 
@@ -263,10 +267,13 @@ class Machine:
         self.send("reboot")
         self.up()
 
+    def qemu(self) -> int:
+        return int((self.folder / "qemu.pid").read_text())
+
     def kill(self) -> None:
         """As if the host had lost it: SIGKILL for QEMU."""
         self.programs.clear()
-        os.kill(int((self.folder / "qemu.pid").read_text()), signal.SIGKILL)
+        os.kill(self.qemu(), signal.SIGKILL)
         self.process.wait()
 
     def stop(self) -> None:
@@ -285,6 +292,21 @@ class Machine:
         if self.stream is not None:
             self.stream.close()
         self.output.close()
+
+
+@contextlib.contextmanager
+def on_processor(process: int, number: int) -> Iterator[None]:
+    """Keeps all threads that the process has now on one processor."""
+    threads = [int(entry.name) for entry in pathlib.Path(f"/proc/{process}/task").iterdir()]
+    before = {thread: os.sched_getaffinity(thread) for thread in threads}
+    for thread in threads:
+        os.sched_setaffinity(thread, {number})
+    try:
+        yield
+    finally:
+        for thread, processors in before.items():
+            with contextlib.suppress(OSError):  # it has ended
+                os.sched_setaffinity(thread, processors)
 
 
 @contextlib.contextmanager
