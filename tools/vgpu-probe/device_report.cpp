@@ -22,10 +22,10 @@ void judge(DeviceReport& report, std::string health, std::string problem, std::s
 
 std::string restart_advice(const Place& place) {
   if (!place.guest.empty()) {
+    const std::string directory = place.location.path.substr(0, place.location.path.rfind('/'));
     return fmt::format(
-        "start it again: vgpu-device --guest {}; the guest's programs then need to be started "
-        "anew too",
-        place.guest);
+        "start it again: vgpu-device --guest {}{}; the guest's programs then need to be started anew too",
+        place.guest, directory == kDefaultGuestsDirectory ? "" : fmt::format(" --guests-dir {}", directory));
   }
   if (place.location.carrier == pci::Carrier::kPciBar) {
     return "on the host: see vgpu-device's log, and start it again; programs here then need to be started "

@@ -17,7 +17,8 @@ using nlohmann::ordered_json;
 
 void print_device(const DeviceReport& report) {
   print_title(report);
-  if (report.decoded()) {
+  // A device that stopped tells nothing of itself.
+  if (report.decoded() && !report.region->name.empty()) {
     const auto& region = *report.region;
     const auto& info = region.info;
     print_line(

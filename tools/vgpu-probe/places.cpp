@@ -148,7 +148,10 @@ std::expected<Place, std::string> choose_place(const std::string& device, const 
     if (auto places = all_places(guests_directory); !places.empty()) return std::move(places.front());
   }
   if (found.error().code != ring::ErrorCode::kNotFound) return std::unexpected(found.error().text);
-  return std::unexpected(fmt::format("no vGPU found: {}. {}", found.error().text, kHint));
+  constexpr std::string_view kPrefix = "no vGPU: ";
+  std::string_view why = found.error().text;
+  if (why.starts_with(kPrefix)) why.remove_prefix(kPrefix.size());
+  return std::unexpected(fmt::format("no vGPU found: {}. {}", why, kHint));
 }
 
 }  // namespace vgpu::tools

@@ -22,11 +22,13 @@ std::string load_text(uint64_t picoseconds) {
 }
 
 void print_function(const pci::DiscoveredDevice& function) {
-  print_line(fmt::format("PCI {:04x}:{:04x} (subsystem {:04x}:{:04x}, revision {:02x}), {}, driver {}",
-                         function.vendor, function.device, function.subsystem_vendor,
-                         function.subsystem_device, function.revision,
-                         function.has_doorbell() ? "ivshmem-doorbell" : "ivshmem-plain",
-                         function.driver.empty() ? "none" : printable(function.driver)));
+  print_line(fmt::format("PCI {:04x}:{:04x}, subsystem {:04x}:{:04x}, revision {:02x}", function.vendor,
+                         function.device, function.subsystem_vendor, function.subsystem_device,
+                         function.revision));
+  print_line(fmt::format("{}, driver {}{}{}", function.has_doorbell() ? "ivshmem-doorbell" : "ivshmem-plain",
+                         function.driver.empty() ? "none" : printable(function.driver),
+                         function.numa_node < 0 ? "" : fmt::format(", NUMA node {}", function.numa_node),
+                         function.acpi_index < 0 ? "" : fmt::format(", acpi-index {}", function.acpi_index)));
   if (!function.memory_enabled) {
     print_line("the function does not answer to its BARs: memory space is disabled in its command register");
   }

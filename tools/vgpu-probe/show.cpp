@@ -58,8 +58,12 @@ void print_info(const DeviceReport& report) {
       "CUDA driver",
       fmt::format("{}.{} ({})", info.driver_version / 1000, info.driver_version % 1000 / 10,
                   printable(ring::load_text(info.driver_version_text, sizeof info.driver_version_text))));
-  print_field("PCI address for CUDA",
-              pci::PciAddress{info.pci_domain, info.pci_bus, info.pci_device, info.pci_function}.text());
+  // In a virtual machine programs are told where its own bus has the device.
+  print_field(
+      "PCI address for CUDA",
+      report.place.function
+          ? report.place.function->address.text()
+          : pci::PciAddress{info.pci_domain, info.pci_bus, info.pci_device, info.pci_function}.text());
   const auto attribute = [&](CUdevice_attribute number) { return info.attributes[number]; };
   print_field("processors", fmt::format("{} multiprocessors, {} MHz, warps of {}",
                                         attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
@@ -200,7 +204,7 @@ void print_channel(const DeviceReport& report, const ChannelReport& channel) {
               fmt::format("{}; slept {} times", channel.consumer_parked ? "asleep" : "awake",
                           number_text(channel.consumer_parks)));
   print_field("process",
-              fmt::format("{} threads asleep; slept {} times, waited {} times for room, {} round trips",
+              fmt::format("threads asleep {}; slept {} times, waited {} times for room, {} round trips",
                           channel.guest_sleepers, number_text(channel.guest_parks),
                           number_text(channel.full_waits), number_text(channel.guest_round_trips)));
   print_field("owners before", fmt::format("{} resets, {} of them because the owner died", channel.epoch,
@@ -229,7 +233,8 @@ void print_device(const DeviceReport& report, bool all_channels) {
   print_place(report);
   print_problem(report);
   if (report.decoded()) {
-    print_info(report);
+    // A device that stopped tells nothing of itself.
+    if (!report.region->name.empty()) print_info(report);
     print_status(report);
   }
   if (report.region && report.region->has_header) print_header(*report.region);

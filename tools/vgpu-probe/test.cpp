@@ -25,7 +25,8 @@ bool check_region(Suite& suite, const Place& place) {
   const auto wrong = [&] { return std::unexpected(Trouble{report.problem, report.advice}); };
   const bool mapped = suite.check("mapping", [&]() -> Try<std::string> {
     if (!report.region) return wrong();
-    return fmt::format("{}, {}", bytes_text(report.region->file_bytes), report.mapped_file);
+    return fmt::format("{} by {}", bytes_text(report.region->file_bytes),
+                       report.mapped_file.substr(report.mapped_file.rfind('/') + 1));
   });
   const bool sound = mapped && suite.check("layout", [&]() -> Try<std::string> {
     if (!report.decoded()) return wrong();

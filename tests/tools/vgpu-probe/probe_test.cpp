@@ -117,6 +117,45 @@ TEST(Probe, AnotherProtocolIsShownAndRefusedWithBothVersions) {
   EXPECT_THAT(tested.text, HasSubstr("77 (000000000000abcd, vgpu 9.9), not this program's"));
 }
 
+// Locks of a guest's processes are its own kernel's: nothing that takes a channel may run on the host.
+TEST(Probe, AGuestsRegionIsListedByNameAndNotUsedFromTheHost) {
+  const std::string directory = "/dev/shm/vgpu-test-guests-" + std::to_string(::getpid());
+  std::filesystem::create_directory(directory);
+  {
+    auto bar = pci::Bar::create_file(directory + "/vm1.bar", 1u << 20, 0);
+    ASSERT_TRUE(bar) << bar.error().text;
+    ring::GeometryOptions options;
+    options.region_bytes = 1u << 20;
+    options.channel_count = 1;
+    options.ring_bytes = 64u << 10;
+    options.reply_count = 4;
+    ring::FormatOptions format;
+    format.protocol_version = protocol::kProtocolVersion;
+    format.protocol_hash = protocol::kProtocolHash;
+    ASSERT_TRUE(ring::format_region(bar->bytes(), *ring::RegionGeometry::compute(options), ring::DeviceInfo{},
+                                    format));
+    const auto listed = json::parse(probe({"list", "--guests-dir", directory, "--json"}).text);
+    bool found = false;
+    for (const auto& device : listed["devices"]) {
+      if (device.value("guest", "") != "vm1") continue;
+      found = true;
+      EXPECT_EQ(device["path"], directory + "/vm1.bar");
+      EXPECT_EQ(device["health"], "silent");  // its lock is held, and nobody advances the heartbeat
+    }
+    EXPECT_TRUE(found) << listed;
+    const auto shown = probe({"show", "vm1", "--guests-dir", directory});
+    EXPECT_EQ(shown.status, 0);
+    EXPECT_THAT(shown.text, HasSubstr("region of a virtual machine's guest (vm1)"));
+    for (const char* command : {"latency", "bandwidth"}) {
+      const auto refused = probe({command, "vm1", "--guests-dir", directory}, true);
+      EXPECT_EQ(refused.status, 1) << command;
+      EXPECT_THAT(refused.text, HasSubstr("which alone knows who owns")) << command;
+    }
+  }
+  EXPECT_EQ(json::parse(probe({"show", "vm1", "--guests-dir", directory, "--json"}).text)["health"], "dead");
+  std::filesystem::remove_all(directory);
+}
+
 // The device of these tests runs no kernels: the suite notices.
 TEST(Probe, TheTestFailsOnADeviceThatDoesNotWork) {
   TestDevice device;

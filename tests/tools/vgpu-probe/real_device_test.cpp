@@ -126,5 +126,19 @@ TEST(ProbeBandwidth, MeasuresBothDirectionsUpToTheLargestSize) {
   EXPECT_TRUE(device::testing::eventually([&] { return device.memory_in_use() == 0; }));
 }
 
+TEST(ProbeLatency, ARegionTruncatedUnderItIsAMessageAndNoCrash) {
+  SystemDevice device;
+  device::testing::ChildProcess measuring(
+      {VGPU_PROBE_PROGRAM, "latency", device.path(), "--count", "100000000", "--json"}, true);
+  ASSERT_TRUE(device::testing::eventually([&] { return device.channels_served() == 1; }));
+  // From here on nothing may look at the region.
+  ASSERT_EQ(::truncate(device.path().c_str(), 0), 0);
+  const std::string text = measuring.read_all();
+  const int status = measuring.wait();
+  ASSERT_TRUE(WIFEXITED(status)) << status;
+  EXPECT_EQ(WEXITSTATUS(status), 1);
+  EXPECT_THAT(text, HasSubstr("its file was truncated"));
+}
+
 }  // namespace
 }  // namespace vgpu::tools
