@@ -334,8 +334,9 @@ std::expected<Bar, Error> Bar::adopt_file(const std::string& path, uint64_t byte
   }
   const int fd = lock->fd();
   if (group && ::fchown(fd, static_cast<uid_t>(-1), *group) != 0) {
-    return std::unexpected(
-        ring::system_error("giving " + path + " to group " + std::to_string(*group), errno));
+    return std::unexpected(ring::system_error("giving " + path + " to group " + std::to_string(*group) +
+                                                  " (only root may give files to a group it is not in)",
+                                              errno));
   }
   if (::fchmod(fd, group ? 0660 : 0600) != 0) {
     return std::unexpected(ring::system_error("setting the mode of " + path, errno));
