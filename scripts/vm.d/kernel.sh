@@ -19,18 +19,22 @@ module_files() {
   done | sed -n 's/^insmod \([^ ]*\).*/\1/p' | awk '!seen[$0]++'
 }
 
-# Sets kernel_image, kernel_version and kernel_root (the folder above lib/modules) to a kernel that has the file
-# system $1; false if there is none on this machine.
+# find_kernel MODULE...: sets kernel_image, kernel_version and kernel_root (the folder above lib/modules) to a kernel
+# that has these modules too; false if there is none on this machine. A cloud kernel boots fastest.
 find_kernel() {
   local image version folder
   while read -r image; do
     version=${image##*/vmlinuz-}
     folder=${image%/boot/*}
     [[ -r $image && -d ${folder:-/}/lib/modules/$version ]] || continue
-    module_files "${folder:-/}" "$version" "${vm_modules[@]}" "$1" >/dev/null || continue
+    module_files "${folder:-/}" "$version" "${vm_modules[@]}" "$@" >/dev/null || continue
     kernel_image=$image kernel_version=$version kernel_root=${folder:-/}
     return 0
-  done < <(compgen -G "$vm_cache/kernels/*/boot/vmlinuz-*" | sort --version-sort --reverse; compgen -G '/boot/vmlinuz-*' | sort --version-sort --reverse)
+  done < <(
+    for pattern in "$vm_cache/kernels/*/boot/vmlinuz-*-cloud-*" "$vm_cache/kernels/*/boot/vmlinuz-*" '/boot/vmlinuz-*'; do
+      compgen -G "$pattern" | sort --version-sort --reverse
+    done
+  )
   return 1
 }
 
@@ -57,11 +61,11 @@ fetch_kernel() {
   mv -- "$folder" "$vm_cache/kernels/$package"
 }
 
-# make_initrd FILESYSTEM: sets initrd to the RAM disk for the kernel that find_kernel found; made once.
+# make_initrd MODULE...: sets initrd to the RAM disk for the kernel that find_kernel found with them; made once.
 make_initrd() {
-  local filesystem=$1 files file name folder busybox key
+  local files file name folder busybox key
   busybox=$(program busybox) || die "busybox is not installed: scripts/setup installs busybox-static"
-  mapfile -t files < <(module_files "$kernel_root" "$kernel_version" "${vm_modules[@]}" "$filesystem")
+  mapfile -t files < <(module_files "$kernel_root" "$kernel_version" "${vm_modules[@]}" "$@")
   key=$({ printf '%s\n' "$kernel_version" "${files[@]}"; cat -- "$root/scripts/vm.d/init" "$kernel_image" "$busybox"; } | sha256sum | cut -c 1-16)
   initrd=$vm_cache/initrd-$kernel_version-$key
   [[ -f $initrd ]] && return
