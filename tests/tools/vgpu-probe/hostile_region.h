@@ -19,7 +19,7 @@ class HostileRegion {
   static constexpr std::size_t kBytes = 1 << 20;
   static constexpr std::size_t kPage = 4096;
 
-  HostileRegion() : memory_(kBytes / sizeof(uint64_t)) {
+  HostileRegion() : pages_(std::make_unique<Page[]>(kBytes / kPage)) {
     ring::GeometryOptions options;
     options.region_bytes = kBytes;
     options.channel_count = 2;
@@ -54,16 +54,16 @@ class HostileRegion {
                                   geometry_.channel_start(0) + geometry_.ring_offset,
                                   geometry_.channel_start(1) + geometry_.ring_offset};
     const std::size_t at = starts[index / words % std::size(starts)] / sizeof(uint64_t) + index % words;
-    undo_.push_back({at, memory_[at]});
-    memory_[at] = value;
+    undo_.push_back({at, all_words()[at]});
+    all_words()[at] = value;
   }
   void restore() {
-    for (; !undo_.empty(); undo_.pop_back()) memory_[undo_.back().at] = undo_.back().value;
+    for (; !undo_.empty(); undo_.pop_back()) all_words()[undo_.back().at] = undo_.back().value;
   }
 
   // Reads the first `length` bytes of it, and ends the process where what was read breaks a promise.
   RegionReport read(std::size_t length) {
-    const auto source = RegionSource::over(std::as_bytes(std::span(memory_)).first(std::min(length, kBytes)));
+    const auto source = RegionSource::over(span().first(std::min(length, kBytes)));
     DeviceReport report;
     report.region = read_region(source);
     const RegionReport& region = *report.region;
@@ -87,9 +87,13 @@ class HostileRegion {
   static void check(bool holds) {
     if (!holds) std::abort();
   }
-  std::span<std::byte> span() { return std::as_writable_bytes(std::span(memory_)); }
+  struct alignas(kPage) Page {
+    uint64_t words[kPage / sizeof(uint64_t)];
+  };
+  uint64_t* all_words() { return reinterpret_cast<uint64_t*>(pages_.get()); }
+  std::span<std::byte> span() { return {reinterpret_cast<std::byte*>(pages_.get()), kBytes}; }
 
-  std::vector<uint64_t> memory_;
+  std::unique_ptr<Page[]> pages_;
   ring::RegionGeometry geometry_;
   std::vector<Undo> undo_;
 };
