@@ -99,6 +99,8 @@ check_device() {
     result FAIL vgpu "no vGPU: no PCI device 1af4:1110 in /sys/bus/pci/devices. Give the VM one (docs/vm.md)"
   elif answer=$(VGPU_DEVICE=$device timeout 40 "$helper" device "$source_dir/libcuda.so.1" 2>&1); then
     result ok vgpu "${device:-$functions}: $answer"
+  elif [ -n "$(switched_off)" ]; then
+    result warn vgpu "$functions is switched off; the udev rule switches it on, and the checklist asks it then"
   else
     result FAIL vgpu "${device:-$functions} does not answer: $answer. Is vgpu-device running on the host?"
   fi

@@ -75,6 +75,19 @@ make_work() {
   trap 'exit 143' TERM HUP
 }
 
+# Two that change the machine at once would record each other's halves.
+one_at_a_time() {
+  lock=$R/run/vgpu-deploy.lock
+  until (set -C && printf '%s\n' "$$" >"$lock") 2>/dev/null; do
+    read -r holder 2>/dev/null <"$lock" || holder=
+    if [ -n "$holder" ] && kill -0 "$holder" 2>/dev/null; then
+      die "another $program is at work (process $holder)"
+    fi
+    rm -f "$lock" || die "cannot write $R/run"
+  done
+  trap 'rm -rf "$work" "$lock"' EXIT
+}
+
 need_root() { [ "$(id -u)" = 0 ] || die "$1 changes the system: run it as root (sudo $program $1)"; }
 
 # show UNIT PROPERTY: a property's value, on systemd versions without --value too.

@@ -120,6 +120,7 @@ cmd_install() {
   parse_install "$@"
   need_root install
   make_work
+  one_at_a_time
   if read_state && [ "$interrupted" = 1 ]; then
     [ "$dry_run" = 0 ] || die "an interrupted installation was found; install, rollback or uninstall undo it first"
     out "An installation was interrupted. Undoing what it had done:"
@@ -150,7 +151,7 @@ cmd_install() {
   out ""
   out "Checklist:"
   failures=0 failed_names=''
-  wait_until 30 is_settled || :
+  [ "$service_before" != active ] || wait_until 30 is_settled || :
   checklist
   if [ "$failures" != 0 ]; then
     say "error: the verification failed ($failed_names)"
@@ -244,6 +245,7 @@ put_changed() {
 
 give_device_to_group() {
   record udev
+  for resource in $(switched_off); do record enable "$resource"; done
   put_changed "$rules" 0644 "$rules_source"
   resources=$(resource_files)
   [ -n "$resources" ] || return 0
@@ -288,6 +290,7 @@ cmd_uninstall() {
   need_root uninstall
   [ $# = 0 ] || [ "$*" = --yes ] || bad_usage "uninstall takes no '$*'"
   make_work
+  one_at_a_time
   [ -d "$R$state_dir" ] || { out "vgpu is not installed: $state_dir is not there"; undo_everything >/dev/null; return 0; }
   out "Undoing:"
   choose_tools
@@ -302,6 +305,7 @@ cmd_rollback() {
   need_root rollback
   [ $# = 0 ] || [ "$*" = --yes ] || bad_usage "rollback takes no '$*'"
   make_work
+  one_at_a_time
   if ! read_state; then
     out "vgpu is not installed: there is nothing to roll back"
     return 0

@@ -73,7 +73,7 @@ make_folder() {
   make_folder "${1%/*}"
   stamp "${1%/*}"
   record mkdir "$1"
-  mkdir "$R$1" || broken "cannot make the folder $1"
+  mkdir "$R$1" || broken "cannot make the folder $1: is the disk full or read-only?"
   chmod 0755 "$R$1"
   point
 }
@@ -128,7 +128,7 @@ put_tree() {
   stamp "${1%/*}"
   record tree "${1%/*}/.new-${1##*/}"
   rm -rf "$R${1%/*}/.new-${1##*/}"
-  mkdir "$R${1%/*}/.new-${1##*/}" || broken "cannot make a folder in ${1%/*}"
+  mkdir "$R${1%/*}/.new-${1##*/}" || broken "cannot make a folder in ${1%/*}: is the disk full?"
   for tree_file in "$2"/*; do
     cp -P "$tree_file" "$R${1%/*}/.new-${1##*/}/" || broken "cannot write ${1%/*}: is the disk full?"
     point
@@ -139,7 +139,7 @@ put_tree() {
   for tree_file in "$R${1%/*}/.new-${1##*/}"/*; do [ -L "$tree_file" ] || to_disk "$tree_file"; done
   to_disk "$R${1%/*}/.new-${1##*/}"
   record tree "$1"
-  mv "$R${1%/*}/.new-${1##*/}" "$R$1" || broken "cannot make the folder $1"
+  mv "$R${1%/*}/.new-${1##*/}" "$R$1" || broken "cannot make the folder $1: is the disk full or read-only?"
   to_disk "$R${1%/*}"
   label "$1"
   point

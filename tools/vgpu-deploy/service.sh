@@ -10,6 +10,14 @@ vgpu_functions() {
   done
 }
 
+# Those whose memory firmware left unreachable: their attribute `enable`.
+switched_off() {
+  vgpu_functions | while read -r function; do
+    function=$(cd "$function" && pwd -P)/enable
+    [ ! -r "$function" ] || ! grep -q '^0' "$function" || out "${function#"$R"}"
+  done
+}
+
 # The files of a vGPU that the libraries open.
 resource_files() {
   vgpu_functions | while read -r function; do
@@ -141,6 +149,13 @@ service_pids() {
       return
     fi
   done
+}
+
+# in_cgroup PID: whether the process belongs to the service, whose group is $cgroup.
+in_cgroup() {
+  [ -n "$cgroup" ] && read_group=$(cat "$R/proc/$1/cgroup" 2>/dev/null) || return 1
+  case $read_group$newline in *":$cgroup$newline"* | *":$cgroup/"*) return 0 ;; esac
+  return 1
 }
 
 process_name() { cat "$R/proc/$1/comm" 2>/dev/null || out '?'; }

@@ -219,6 +219,7 @@ undo_changes() {
           chown "$4" "$R$2" && chmod "$3" "$R$2" || trouble "cannot give $2 its mode $3 back"
         fi
         ;;
+      enable) [ ! -e "$R$2" ] || [ "$builtins_only" = 1 ] || printf 0 >"$R$2" 2>/dev/null || : ;;
       udev) [ "$live" = 0 ] || udevadm control --reload 2>/dev/null || : ;;
     esac
   done
@@ -240,7 +241,10 @@ forget() {
   if [ -e "$stamps/sbin" ] && [ -d "$R${rescue%/*}" ]; then touch -r "$stamps/sbin" "$R${rescue%/*}"; fi
   if [ -e "$stamps/sbin-parent" ] && [ -d "$R/usr/local" ]; then touch -r "$stamps/sbin-parent" "$R/usr/local"; fi
   if [ -e "$stamps/var-lib" ]; then touch -r "$stamps/var-lib" "$R/var/lib"; fi
-  rm -rf "$stamps"
+  # Also what a killed installation left in memory.
+  for stamps in "$R"/run/vgpu-deploy.*; do
+    case $stamps in "${work-}" | *.lock) ;; *) rm -rf "$stamps" ;; esac
+  done
   to_disk "$R/var/lib"
 }
 

@@ -114,13 +114,13 @@ why_not_loaded() {
 }
 
 verify_others() {
-  pids=" $(service_pids | tr '\n' ' ') $(show "$unit" MainPID) "
   others='' looked=0
+  cgroup=$(show "$unit" ControlGroup)
   for pid in $(processes_with_ours); do
-    case $pids in
-      *" $pid "*) ;;
-      *) [ "$pid" = "$$" ] || others="${others}process $pid ($(process_name "$pid")) maps vgpu's libraries, and is not part of $unit$newline" ;;
-    esac
+    # Asked one by one: the service may start and end processes all the time.
+    [ -d "$R/proc/$pid" ] && ! in_cgroup "$pid" || continue
+    name=$(process_name "$pid")
+    [ ! -d "$R/proc/$pid" ] || others="${others}process $pid ($name) maps vgpu's libraries, and is not part of $unit$newline"
   done
   for pid in "$R"/proc/[0-9]*; do [ ! -d "$pid" ] || looked=$((looked + 1)); done
   named="PID 1 ($(process_name 1))"

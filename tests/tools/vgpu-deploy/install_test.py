@@ -121,6 +121,17 @@ class Install(deploy_case.DeployCase):
         self.assertIn("one service at a time", done.stdout)
 
 
+    def test_one_at_a_time(self):
+        self.machine.write("run/vgpu-deploy.lock", f"{os.getpid()}\n")
+        self.assert_refused(self.machine.install(), f"another vgpu-deploy is at work (process {os.getpid()})")
+        # Left by one that was killed.
+        ended = subprocess.Popen(["true"])
+        ended.wait()
+        self.machine.write("run/vgpu-deploy.lock", f"{ended.pid}\n")
+        self.assert_done(self.machine.install())
+        self.assertFalse(self.machine.exists("run/vgpu-deploy.lock"))
+
+
 class Upgrade(deploy_case.DeployCase):
     def newer(self):
         """The bundle's libraries become those of another build."""

@@ -53,7 +53,9 @@ class Killed(deploy_case.DeployCase):
 
     def install_again(self):
         done = self.machine.install()
-        self.assert_done(done, "Installed: demo.service uses the vGPU")
+        self.assert_done(done)
+        # Killed after the very last step, it has nothing left to do.
+        self.assertRegex(done.stdout, "Installed: demo.service uses the vGPU|Everything is in place already")
         self.assert_done(self.machine.run("uninstall"))
         self.assert_untouched()
 
