@@ -32,6 +32,9 @@ TEST(Discover, DeviceIsDescribedWhole) {
   EXPECT_EQ(device.revision, 1);
   EXPECT_EQ(device.numa_node, -1);
   EXPECT_EQ(device.driver, "");
+  EXPECT_FALSE(device.memory_enabled);  // its command register is 0
+  EXPECT_EQ(device.acpi_index, -1);
+  EXPECT_FALSE(device.has_doorbell());  // no BAR1
   EXPECT_TRUE(device.has_region) << device.why_not;
   ASSERT_EQ(device.bars.size(), 2U);
   EXPECT_EQ(device.bars[0].index, 0U);
