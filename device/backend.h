@@ -147,6 +147,9 @@ class Backend {
   // One line for the log and the probe: what was compiled, found in the cache, and so on.
   virtual std::string statistics() const = 0;
   virtual BackendCounts counts() const { return {}; }
+  // A table of the kernels that ran, one line each, for people: how often, how long, how compiled. May be
+  // empty. Any thread.
+  virtual std::string kernels() const { return {}; }
 };
 
 }  // namespace vgpu::device

@@ -9,6 +9,8 @@
 #include <cstring>
 #include <ctime>
 #include <exception>
+#include <sstream>
+#include <string>
 #include <utility>
 
 #include "device/server/log.h"
@@ -98,6 +100,8 @@ Result<void> serve(const WorkerOptions& options, WorkerPage& page, int parent_pi
   tick_until_stopped(**server, **backend, page, server_options.vm.has_value());
   (*server)->stop("vgpu-device was stopped");
   publish(report, **server, **backend);
+  std::istringstream kernels((*backend)->kernels());
+  for (std::string line; std::getline(kernels, line);) log_debug("{}", line);
   ring::store_text(report.statistics, sizeof report.statistics, (*backend)->statistics());
   return {};
 }

@@ -24,6 +24,23 @@ Shape LaneTransfer::add(const Shape& a, const Shape& b, std::int64_t sign, Type 
   return shape;
 }
 
+// A power of two that divides every lane's value.
+std::uint64_t LaneTransfer::lane_align(const Shape& shape) const {
+  std::uint64_t align = shape.align;
+  for (const std::int64_t entry : shapes_.tables[shape.table]) align = std::min(align, align_of(entry));
+  return align;
+}
+
+Shape LaneTransfer::disjoint_sum(const Shape& high, const Shape& low, Type type) {
+  Shape shape = add(high, low, 1, type);
+  if (!shape.is_varying() && high.exact && !shape.exact) {
+    shape.exact = true;
+    shape.low = high.low;
+    shape.high = highest(type);
+  }
+  return shape;
+}
+
 Shape LaneTransfer::multiply(const Shape& a, const Shape& b, Type type) {
   const Shape& factor = b.known && b.is_uniform() ? b : a;
   const Shape& other = &factor == &b ? a : b;
@@ -101,15 +118,18 @@ Shape LaneTransfer::mask(const Shape& a, std::int64_t bits, Type type) {
     return lanes(values, type);
   }
   Shape shape = a.is_uniform() ? uniform(type) : Shape{.kind = ShapeKind::kVarying};
-  const std::uint64_t cleared = ~raw;  // clears only low bits that base does not have
-  if (std::has_single_bit(cleared + 1) && cleared < a.align) {
+  // Bits that the value never has need not be kept.
+  std::uint64_t kept_bits = raw;
+  if (a.exact && a.low >= 0) kept_bits |= ~(std::bit_ceil(static_cast<std::uint64_t>(a.high) + 1) - 1);
+  const std::uint64_t cleared = ~kept_bits;  // only low bits that base does not have
+  if ((cleared == 0 || std::has_single_bit(cleared + 1)) && cleared < a.align) {
     LaneTable kept = table;
-    for (std::int64_t& entry : kept) entry &= bits;
+    for (std::int64_t& entry : kept) entry &= static_cast<std::int64_t>(kept_bits);
     shape = offsets(kept, type);
     if (!shape.is_varying() && a.exact) {
       shape.exact = true;
-      shape.low = a.low & bits;
-      shape.high = a.high & bits;
+      shape.low = a.low & static_cast<std::int64_t>(kept_bits);
+      shape.high = a.high & static_cast<std::int64_t>(kept_bits);
       shape.align = a.align;
     }
     return shape;
@@ -152,11 +172,11 @@ Shape LaneTransfer::integer(const Instruction& inst, std::span<const Shape> oper
       return fallback;
     case Op::kOr:
     case Op::kXor: {
-      // Bits that do not meet add up.
-      const bool b_small = b.exact && b.low >= 0 && static_cast<std::uint64_t>(b.high) < a.align;
-      const bool a_small = a.exact && a.low >= 0 && static_cast<std::uint64_t>(a.high) < b.align;
-      if (b_small && a.is_uniform()) return add(a, b, 1, type);
-      if (a_small && b.is_uniform()) return add(b, a, 1, type);
+      // Bits that do not meet in any lane add up, without a carry.
+      const bool b_small = b.exact && b.low >= 0 && static_cast<std::uint64_t>(b.high) < lane_align(a);
+      const bool a_small = a.exact && a.low >= 0 && static_cast<std::uint64_t>(a.high) < lane_align(b);
+      if (b_small) return disjoint_sum(a, b, type);
+      if (a_small) return disjoint_sum(b, a, type);
       return fallback;
     }
     case Op::kDivU:

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "device/software/ir/lane_transfer.h"
+#include "device/software/ir/wrap_guards.h"
 
 namespace vgpu::software::ir {
 
@@ -12,7 +13,11 @@ namespace {
 
 class Analysis {
  public:
-  explicit Analysis(const Function& function) : function_(function), transfer_(function, result_) {
+  Analysis(const Function& function, bool guards)
+      : function_(function),
+        transfer_(
+            function, result_,
+            guards ? guardable_extensions(function) : std::vector<bool>(function.values.size(), false)) {
     const std::size_t count = function.blocks.size();
     result_.tables.push_back({});
     result_.of.resize(function.values.size());
@@ -69,6 +74,10 @@ class Analysis {
         changed = true;
       }
     }
+    result_.guarded.assign(function_.values.size(), false);
+    for (const BlockId id : result_.order) {
+      for (const InstructionId inst : function_.blocks[id].body) note_guard(function_.instructions[inst]);
+    }
     form_chains();
     return std::move(result_);
   }
@@ -85,6 +94,12 @@ class Analysis {
         return Shape{.kind = ShapeKind::kVarying};
     }
     return shape;
+  }
+
+  void note_guard(const Instruction& inst) {
+    if (inst.op != Op::kSExt && inst.op != Op::kZExt) return;
+    if (result_.of[inst.results[0]].kind != ShapeKind::kOffsets) return;
+    result_.guarded[inst.results[0]] = LaneTransfer::needs_guard(inst, result_.of[inst.operands[0]]);
   }
 
   bool settle(ValueId value, Shape next, std::vector<std::uint8_t>& updates) {
@@ -158,29 +173,33 @@ class Analysis {
   // Lanes part at `branch` and meet at its post-dominator: blocks between run with part of them.
   void part(BlockId branch) {
     const BlockId meet = post_[branch];
-    std::vector<BlockId> work(flow_[branch]);
-    std::vector<bool> reached(function_.blocks.size() + 1, false);
+    std::vector<std::uint8_t> sides(function_.blocks.size() + 1, 0);  // which of the two ways lead there
     std::vector<BlockId> region;
-    while (!work.empty()) {
-      const BlockId id = work.back();
-      work.pop_back();
-      if (id == meet || reached[id]) continue;
-      reached[id] = true;
-      region.push_back(id);
-      result_.partial[id] = true;
-      for (const BlockId succ : flow_[id]) work.push_back(succ);
+    for (std::size_t side = 0; side < flow_[branch].size(); ++side) {
+      const auto bit = static_cast<std::uint8_t>(1u << side);
+      std::vector<BlockId> work{flow_[branch][side]};
+      while (!work.empty()) {
+        const BlockId id = work.back();
+        work.pop_back();
+        if (id == meet || (sides[id] & bit) != 0) continue;
+        if (sides[id] == 0) region.push_back(id);
+        sides[id] |= bit;
+        result_.partial[id] = true;
+        for (const BlockId succ : flow_[id]) work.push_back(succ);
+      }
     }
-    reached[branch] = true;
+    sides[branch] = 3;
     if (meet != function_.blocks.size()) region.push_back(meet);
     for (const BlockId id : region) {
       // Lanes go round a natural loop in step: what comes from its latch does not mix with what enters.
-      const bool own_header = std::ranges::any_of(loops_of_[branch], [&](std::uint32_t loop) {
-        return result_.loops[loop].header == id && result_.loops[loop].is_natural &&
-               result_.loops[loop].latches.size() == 1;
-      });
+      BlockId latch = kNone;
+      for (const Loop& loop : result_.loops) {
+        if (loop.header == id && loop.is_natural && loop.latches.size() == 1) latch = loop.latches[0];
+      }
+      // Where only one way leads, this branch brings nobody together.
       std::size_t from = 0;
-      for (const BlockId pred : function_.blocks[id].preds) from += reached[pred] ? 1 : 0;
-      if (from > 1 && !own_header) joins_[id] = true;
+      for (const BlockId pred : function_.blocks[id].preds) from += sides[pred] != 0 && pred != latch ? 1 : 0;
+      if (from > 1 && (id == meet || sides[id] == 3)) joins_[id] = true;
       // Irreducible: no claim about who meets whom.
       for (const std::uint32_t loop : loops_of_[id]) {
         if (!result_.loops[loop].is_natural) joins_[id] = true;
@@ -266,8 +285,8 @@ class Analysis {
 
 }  // namespace
 
-LaneShapes analyse_lanes(const Function& function) {
-  Analysis analysis(function);
+LaneShapes analyse_lanes(const Function& function, bool guards) {
+  Analysis analysis(function, guards);
   LaneShapes shapes = analysis.run();
   shapes.left_unevenly = analysis.left_unevenly();
   return shapes;

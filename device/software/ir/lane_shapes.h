@@ -44,12 +44,17 @@ struct LaneShapes {
   std::vector<std::uint32_t> component;      // of a partial block: connected partial blocks run as one chain
   std::vector<std::vector<BlockId>> chains;  // per component, in linear order
   std::vector<BlockId> chain_exit;           // per component: where its lanes meet again, or kNone
+  // By value: a kSExt or kZExt whose shape holds only if no lane's operand wraps around. The code must check
+  // that the scalar plus the table's least and largest entry fit the operand's type, and if they do not, run
+  // the warp from its start by code made without such claims.
+  std::vector<bool> guarded;
   std::vector<bool> is_kill;  // an empty block that only exits: lanes branching there just stop
 
   [[nodiscard]] const LaneTable& table_of(const Shape& shape) const { return tables[shape.table]; }
 };
 
-[[nodiscard]] LaneShapes analyse_lanes(const Function& function);
+// With `guards`, claims that a check at run time makes true are allowed (LaneShapes::guarded).
+[[nodiscard]] LaneShapes analyse_lanes(const Function& function, bool guards = false);
 
 // Inserts kKeep for values that are used outside a loop which lanes leave at different times; shapes of the
 // new values are added to `shapes`.

@@ -271,7 +271,18 @@ Shape LaneTransfer::apply(const Instruction& inst, std::uint32_t index, std::spa
       if (!shape.known) shape.base = 0;
       return shape;
     }
-    if (!all_uniform) return varying;
+    if (!all_uniform) {
+      if (!guardable_[inst.results[0]]) return varying;
+      Shape shape = operands[0];
+      shape.known = false;
+      shape.base = 0;
+      shape.exact = true;
+      shape.low = inst.op == Op::kSExt ? lowest(source) : 0;
+      shape.high = inst.op == Op::kSExt
+                       ? highest(source)
+                       : static_cast<std::int64_t>((std::uint64_t{1} << bits_of(source)) - 1);
+      return shape;
+    }
     Shape shape = uniform(type);
     if (inst.op == Op::kZExt) {
       shape.low = 0;

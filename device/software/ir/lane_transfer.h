@@ -2,6 +2,8 @@
 #pragma once
 
 #include <span>
+#include <utility>
+#include <vector>
 
 #include "device/software/ir/ir.h"
 #include "device/software/ir/lane_shapes.h"
@@ -10,7 +12,14 @@ namespace vgpu::software::ir {
 
 class LaneTransfer {
  public:
-  LaneTransfer(const Function& function, LaneShapes& shapes) : function_(function), shapes_(shapes) {}
+  // `guardable`: by value, extensions that may rely on a check at run time (wrap_guards.h).
+  LaneTransfer(const Function& function, LaneShapes& shapes, std::vector<bool> guardable)
+      : function_(function), shapes_(shapes), guardable_(std::move(guardable)) {}
+  // Shape of a kSExt or kZExt of this operand needs the check.
+  [[nodiscard]] static bool needs_guard(const Instruction& inst, const Shape& operand) {
+    return operand.kind == ShapeKind::kOffsets &&
+           !(operand.exact && (inst.op == Op::kSExt || operand.low >= 0));
+  }
 
   [[nodiscard]] Shape constant(const Value& value) const;
   // Shape of result `index`. kUnreached as long as an operand is.
@@ -27,6 +36,8 @@ class LaneTransfer {
   [[nodiscard]] Shape special(const Instruction& inst);
   [[nodiscard]] Shape thread_index(int dimension);
   [[nodiscard]] Shape add(const Shape& a, const Shape& b, std::int64_t sign, Type type);
+  [[nodiscard]] std::uint64_t lane_align(const Shape& shape) const;
+  [[nodiscard]] Shape disjoint_sum(const Shape& high, const Shape& low, Type type);
   [[nodiscard]] Shape multiply(const Shape& a, const Shape& b, Type type);
   [[nodiscard]] Shape shift_right(const Shape& a, const Shape& b, bool is_signed, Type type);
   [[nodiscard]] Shape mask(const Shape& a, std::int64_t bits, Type type);
@@ -35,6 +46,7 @@ class LaneTransfer {
 
   const Function& function_;
   LaneShapes& shapes_;
+  std::vector<bool> guardable_;
 };
 
 }  // namespace vgpu::software::ir

@@ -43,6 +43,15 @@ std::string text_of(const llvm::Module& module) {
   return text;
 }
 
+// The code that a warp is started anew with when a guard fails: hardly ever, so it is made in little time.
+void emit_plain(llvm::Module& module, const CodeGenerator::Form& form, const Target& target) {
+  Emitter(module, form.function, form.shapes, target, Passes::none()).run(kPlainSymbol);
+  llvm::Function* code = module.getFunction(kPlainSymbol);
+  code->setLinkage(llvm::GlobalValue::InternalLinkage);
+  code->addFnAttr(llvm::Attribute::NoInline);
+  code->addFnAttr(llvm::Attribute::OptimizeNone);
+}
+
 }  // namespace
 
 struct CodeGenerator::Impl {
@@ -123,16 +132,19 @@ const std::string& CodeGenerator::fingerprint() const {
   return impl_->fingerprint;
 }
 
-std::expected<std::string, std::string> CodeGenerator::generate(
-    const ir::Function& function, const ir::LaneShapes& shapes, bool verify,
+std::expected<CodeGenerator::Generated, std::string> CodeGenerator::generate(
+    const Form& form, const std::optional<Form>& plain, const Passes& enabled, bool verify,
     const std::function<void(std::string_view, const std::string&)>& dump) const {
-  const int level = size_of(function) > kLargeFunction ? std::min(impl_->opt_level, 1) : impl_->opt_level;
+  const int level =
+      size_of(form.function) > kLargeFunction ? std::min(impl_->opt_level, 1) : impl_->opt_level;
   const auto machine = impl_->machine(level);
   llvm::LLVMContext context;
   llvm::Module module("kernel", context);
   module.setTargetTriple(impl_->triple);
   module.setDataLayout(machine->createDataLayout());
-  Emitter(module, function, shapes, impl_->target).run(kEntrySymbol);
+  const AccessCounts accesses =
+      Emitter(module, form.function, form.shapes, impl_->target, enabled).run(kEntrySymbol);
+  if (plain) emit_plain(module, *plain, impl_->target);
   if (dump) dump("llvm", text_of(module));
   if (verify) {
     std::string broken;
@@ -169,7 +181,7 @@ std::expected<std::string, std::string> CodeGenerator::generate(
     return std::unexpected("LLVM cannot write object files for this target");
   }
   emit.run(module);
-  return std::string(object.data(), object.size());
+  return Generated{std::string(object.data(), object.size()), accesses};
 }
 
 namespace {

@@ -6,11 +6,14 @@
 #include <expected>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "device/software/ir/ir.h"
 #include "device/software/ir/lane_shapes.h"
+#include "device/software/jit/access_counts.h"
+#include "device/software/jit/passes.h"
 
 namespace vgpu::software::jit {
 
@@ -32,8 +35,17 @@ class CodeGenerator {
   // Processor, features, LLVM, and this generator's own sources: part of every cache key.
   [[nodiscard]] const std::string& fingerprint() const;
 
-  [[nodiscard]] std::expected<std::string, std::string> generate(
-      const ir::Function& function, const ir::LaneShapes& shapes, bool verify,
+  struct Generated {
+    std::string object;
+    AccessCounts accesses;
+  };
+  struct Form {
+    const ir::Function& function;
+    const ir::LaneShapes& shapes;
+  };
+  // `plain`: the kernel again, without guarded shapes; needed if `form` has some.
+  [[nodiscard]] std::expected<Generated, std::string> generate(
+      const Form& form, const std::optional<Form>& plain, const Passes& passes, bool verify,
       const std::function<void(std::string_view, const std::string&)>& dump) const;
   [[nodiscard]] std::expected<std::unique_ptr<LoadedCode>, std::string> link(const std::string& object) const;
 

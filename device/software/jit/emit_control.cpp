@@ -12,22 +12,24 @@ constexpr auto kNoBlock = ir::kNone;
 }
 
 Emitter::Emitter(llvm::Module& module, const ir::Function& function, const ir::LaneShapes& shapes,
-                 Target target)
+                 Target target, Passes passes)
     : module_(module),
       context_(module.getContext()),
       function_(function),
       shapes_(shapes),
       target_(target),
+      passes_(passes),
       b_(module.getContext()) {}
 
 llvm::BasicBlock* Emitter::new_block(const char* name) {
   return llvm::BasicBlock::Create(context_, name, code_);
 }
 
-void Emitter::run(const std::string& symbol) {
+AccessCounts Emitter::run(const std::string& symbol) {
   auto* pointer = llvm::PointerType::get(context_, 0);
   auto* signature = llvm::FunctionType::get(b_.getVoidTy(), {pointer, b_.getInt32Ty()}, false);
-  code_ = llvm::Function::Create(signature, llvm::GlobalValue::ExternalLinkage, symbol, module_);
+  // It may have been declared by code that calls it.
+  code_ = llvm::cast<llvm::Function>(module_.getOrInsertFunction(symbol, signature).getCallee());
   code_->addFnAttr("prefer-vector-width", target_.avx512 ? "512" : "256");
   code_->addFnAttr("min-legal-vector-width", target_.avx512 ? "512" : "256");
   code_->addFnAttr("frame-pointer", "none");
@@ -74,6 +76,7 @@ void Emitter::run(const std::string& symbol) {
   emit_prologue();
   for (const BlockId id : shapes_.order) emit_block(id);
   for (std::size_t i = 0; i < shapes_.chains.size(); ++i) emit_chain_links(i);
+  return counts_;
 }
 
 // Which values are read in another block than their own?
@@ -243,6 +246,7 @@ void Emitter::emit_block(BlockId id) {
     mask_ = b_.CreateLoad(b_.getInt32Ty(), waiting_[id]);
     b_.CreateStore(i32(0), waiting_[id]);
   }
+  begin_windows();
   for (const auto i : function_.blocks[id].body) emit_instruction(function_.instructions[i]);
   emit_terminator(id);
 }
@@ -258,6 +262,10 @@ void Emitter::emit_terminator(BlockId id) {
 // The block ran with all live lanes.
 void Emitter::leave_whole(BlockId id) {
   const ir::Block& block = function_.blocks[id];
+  if (block.terminator == ir::Terminator::kBranch) {
+    ++counts_.branches;
+    if (!shape(block.condition).is_uniform()) ++counts_.branches_parting;
+  }
   if (block.terminator == ir::Terminator::kExit) {
     b_.CreateBr(return_);
     return;
@@ -325,6 +333,8 @@ void Emitter::leave_partial(BlockId id) {
   if (block.terminator == ir::Terminator::kJump) {
     edges.emplace_back(block.succs[0], mask());
   } else if (block.terminator == ir::Terminator::kBranch) {
+    ++counts_.branches;
+    if (!shape(block.condition).is_uniform()) ++counts_.branches_parting;
     if (shape(block.condition).is_uniform()) {
       V condition = scalar(block.condition);
       edges.emplace_back(block.succs[0], b_.CreateSelect(condition, mask(), i32(0)));

@@ -159,8 +159,16 @@ bool Emitter::is_contiguous(const Place& place, std::uint32_t bytes) {
 void Emitter::emit_load(const Inst& inst) {
   const std::uint32_t element_bytes = ir::bits_of(inst.type) / 8;
   const std::uint32_t bytes = element_bytes * inst.count;
+  const auto planned = plan_.items.find(function_.values[inst.results[0]].instruction);
+  if (planned != plan_.items.end()) {
+    ++counts_.loads_windowed;
+    const std::vector<Value*> loaded = load_windows(inst, planned->second);
+    for (std::uint32_t i = 0; i < inst.count; ++i) define(inst.results[i], loaded[i]);
+    return;
+  }
   const Place at = place(inst, bytes);
   if (at.offsets == nullptr && at.table == nullptr) {
+    ++counts_.loads_uniform;
     for (std::uint32_t i = 0; i < inst.count; ++i) {
       Value* pointer = b_.CreateConstGEP1_64(b_.getInt8Ty(), at.pointer, std::uint64_t{i} * element_bytes);
       auto* load = b_.CreateAlignedLoad(type(inst.type), pointer, llvm::Align(1), inst.is_volatile);
@@ -172,10 +180,13 @@ void Emitter::emit_load(const Inst& inst) {
   }
   std::vector<Value*> results;
   if (inst.is_volatile) {
+    ++counts_.loads_gathered;
     results = load_lane_by_lane(inst, at);
   } else if (is_contiguous(at, bytes)) {
+    ++counts_.loads_contiguous;
     results = load_contiguous(inst, at);
   } else {
+    ++counts_.loads_gathered;
     results = load_gather(inst, at);
   }
   for (std::uint32_t i = 0; i < inst.count; ++i) define(inst.results[i], results[i]);
@@ -280,13 +291,18 @@ void Emitter::emit_store(const Inst& inst) {
   const Place at = place(inst, bytes);
   if (at.offsets == nullptr && at.table == nullptr) {
     // All lanes store to one place: PTX leaves open which wins; here it is the first.
+    ++counts_.stores_contiguous;
     for (std::uint32_t i = 0; i < count; ++i) {
       Value* pointer = b_.CreateConstGEP1_64(b_.getInt8Ty(), at.pointer, std::uint64_t{i} * element_bytes);
       b_.CreateAlignedStore(first_lane(inst.operands[i + 1]), pointer, llvm::Align(1), inst.is_volatile);
     }
     return;
   }
-  if (!inst.is_volatile && is_contiguous(at, bytes)) return store_contiguous(inst, at);
+  if (!inst.is_volatile && is_contiguous(at, bytes)) {
+    ++counts_.stores_contiguous;
+    return store_contiguous(inst, at);
+  }
+  ++counts_.stores_scattered;
   if (!inst.is_volatile && target_.avx512 && bytes >= 4) return store_scatter(inst, at);
   store_lane_by_lane(inst, at);
 }

@@ -1,5 +1,9 @@
 // Values, and which rule emits an instruction. The same code emits scalars and vectors: LLVM's instructions
 // take both.
+#include <llvm/IR/MDBuilder.h>
+
+#include <algorithm>
+
 #include "device/software/jit/emitter.h"
 #include "device/software/ptx/ast.h"
 
@@ -214,8 +218,10 @@ Value* Emitter::emit_pure(const Inst& inst, bool as_vector) {
     case Op::kTrunc:
       return b_.CreateTrunc(in(0), out);
     case Op::kZExt:
+      if (is_guarded(inst)) guard_wrap(inst);
       return b_.CreateZExt(in(0), out);
     case Op::kSExt:
+      if (is_guarded(inst)) guard_wrap(inst);
       return b_.CreateSExt(in(0), out);
     case Op::kBitcast:
       return b_.CreateBitCast(in(0), out);
@@ -245,6 +251,40 @@ Value* Emitter::emit_pure(const Inst& inst, bool as_vector) {
     default:
       return emit_float(inst, as_vector);
   }
+}
+
+bool Emitter::is_guarded(const Inst& inst) const {
+  return inst.results[0] < shapes_.guarded.size() && shapes_.guarded[inst.results[0]];
+}
+
+// If a lane's index does not fit, the warp starts anew with code that does not rely on it.
+void Emitter::guard_wrap(const Inst& inst) {
+  const ValueId index = inst.operands[0];
+  const std::uint32_t width = ir::bits_of(function_.values[index].type);
+  const auto [low, high] = std::ranges::minmax(shapes_.table_of(shape(index)));
+  const bool is_signed = inst.op == Op::kSExt;
+  llvm::Type* wide = b_.getInt64Ty();
+  Value* base = is_signed ? b_.CreateSExt(scalar(index), wide) : b_.CreateZExt(scalar(index), wide);
+  // All lanes fit if lane 0's value is in [first, first + count).
+  const std::int64_t least = is_signed ? -(std::int64_t{1} << (width - 1)) : 0;
+  const std::int64_t first = least - std::min<std::int64_t>(low, 0);
+  const std::int64_t count =
+      (std::int64_t{1} << width) - std::max<std::int64_t>(high, 0) + std::min<std::int64_t>(low, 0);
+  Value* from_first = b_.CreateSub(base, i64(static_cast<std::uint64_t>(first)));
+  Value* fits =
+      b_.CreateICmpULT(from_first, i64(static_cast<std::uint64_t>(std::max<std::int64_t>(count, 0))));
+  auto* next = new_block("fits");
+  if (restart_ == nullptr) {
+    const llvm::IRBuilder<>::InsertPointGuard here(b_);
+    restart_ = new_block("restart");
+    b_.SetInsertPoint(restart_);
+    const llvm::FunctionCallee plain = module_.getOrInsertFunction(kPlainSymbol, code_->getFunctionType());
+    b_.CreateCall(plain, {state_, warp_});
+    b_.CreateRetVoid();
+  }
+  b_.CreateCondBr(fits, next, restart_, llvm::MDBuilder(context_).createLikelyBranchWeights());
+  b_.SetInsertPoint(next);
+  ++counts_.guards;
 }
 
 Value* Emitter::compare(const Inst& inst, Value* a, Value* b) {

@@ -17,6 +17,9 @@
 
 #include "device/software/ir/ir.h"
 #include "device/software/ir/lane_shapes.h"
+#include "device/software/jit/access_counts.h"
+#include "device/software/jit/passes.h"
+#include "device/software/jit/window_plan.h"
 
 namespace vgpu::software::jit {
 
@@ -26,10 +29,14 @@ struct Target {
   bool vnni = false;
 };
 
+// A warp's code as made without guarded claims, if any were made.
+inline constexpr const char* kPlainSymbol = "vgpu_warp_plain";
+
 class Emitter {
  public:
-  Emitter(llvm::Module& module, const ir::Function& function, const ir::LaneShapes& shapes, Target target);
-  void run(const std::string& symbol);
+  Emitter(llvm::Module& module, const ir::Function& function, const ir::LaneShapes& shapes, Target target,
+          Passes passes);
+  AccessCounts run(const std::string& symbol);
 
  private:
   using V = llvm::Value*;
@@ -89,6 +96,8 @@ class Emitter {
   void emit_instruction(const Inst& inst);
   V emit_pure(const Inst& inst, bool as_vector);
   V compare(const Inst& inst, V a, V b);
+  [[nodiscard]] bool is_guarded(const Inst& inst) const;
+  void guard_wrap(const Inst& inst);
   V special(const Inst& inst, bool as_vector);
   V thread_index(int dimension, bool as_vector);
 
@@ -160,6 +169,15 @@ class Emitter {
   V gather(V pointers_value, ir::Type element);
   V repeat_mask(std::uint32_t count);
 
+  // --- emit_window.cpp
+  void begin_windows();
+  V group_base(std::size_t group);
+  std::pair<V, V> group_bounds(std::size_t group);
+  V window(std::size_t group, std::int64_t start);
+  V window_lanes(const WindowItem& item, std::int64_t element_offset, std::int64_t bytes,
+                 std::uint32_t first_lane, std::uint32_t lanes);
+  std::vector<V> load_windows(const Inst& inst, const WindowItem& item);
+
   // --- emit_warp.cpp
   void emit_atomic(const Inst& inst);
   void emit_shfl(const Inst& inst);
@@ -184,10 +202,13 @@ class Emitter {
   const ir::Function& function_;
   const ir::LaneShapes& shapes_;
   Target target_;
+  Passes passes_;
+  AccessCounts counts_;
   llvm::IRBuilder<> b_;
   llvm::Function* code_ = nullptr;
   llvm::BasicBlock* entry_ = nullptr;
   llvm::BasicBlock* return_ = nullptr;
+  llvm::BasicBlock* restart_ = nullptr;  // a guard failed
 
   std::vector<bool> needs_home_;
   std::vector<llvm::AllocaInst*> homes_;                 // by value
@@ -202,6 +223,10 @@ class Emitter {
   std::unordered_map<ValueId, V> scalars_, vectors_;
   V mask_ = nullptr;
   V mask_vector_ = nullptr;
+  WindowPlan plan_;
+  std::map<std::pair<std::size_t, std::int64_t>, V> windows_;  // by group and start
+  std::vector<V> group_base_;
+  std::vector<std::pair<V, V>> group_bounds_;
 
   // Read once in the prologue.
   V state_ = nullptr, warp_ = nullptr, hooks_ = nullptr, params_ = nullptr, globals_ = nullptr,

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstring>
+#include <optional>
 
 #include "device/software/ir/lane_shapes.h"
 #include "device/software/ir/passes.h"
@@ -18,10 +20,27 @@ constexpr std::uint32_t kMaxThreads = 1024;
 constexpr std::uint32_t kMxcsrDefault = 0x1F80;         // round to nearest, no exceptions
 constexpr std::uint32_t kMxcsrFlush = 0x8000 | 0x0040;  // flush to zero, denormals are zero
 
+// Instructions of a kernel that is compiled twice where it has guards; larger ones take too long for that.
+constexpr std::size_t kMostGuarded = 4000;
+
 class LinkedKernel final : public CompiledKernel {
  public:
   std::unique_ptr<LoadedCode> code;
 };
+
+// An entry of the disk cache is the counts, then the object file.
+std::string pack(const CodeGenerator::Generated& generated) {
+  std::string entry(sizeof(AccessCounts), '\0');
+  std::memcpy(entry.data(), &generated.accesses, sizeof(AccessCounts));
+  return entry + generated.object;
+}
+std::optional<CodeGenerator::Generated> unpack(const std::string& entry) {
+  if (entry.size() < sizeof(AccessCounts)) return std::nullopt;
+  CodeGenerator::Generated generated;
+  std::memcpy(&generated.accesses, entry.data(), sizeof(AccessCounts));
+  generated.object = entry.substr(sizeof(AccessCounts));
+  return generated;
+}
 
 Error from(const ir::LowerError& error) {
   switch (error.kind) {
@@ -103,25 +122,37 @@ std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::Impl::compile(c
   std::string material = generator.fingerprint() + "\n" + std::to_string(kKernelAbiVersion);
   for (const std::uint64_t number :
        {std::uint64_t{shape.ntid[0]}, std::uint64_t{shape.ntid[1]}, std::uint64_t{shape.ntid[2]},
-        std::uint64_t{shape.indices_fit_31_bits}, static_cast<std::uint64_t>(function->flush),
+        std::uint64_t{shape.indices_fit_31_bits}, std::uint64_t{options.passes.guards},
+        std::uint64_t{options.passes.windows}, static_cast<std::uint64_t>(function->flush),
         std::uint64_t{function->param_bytes}, std::uint64_t{function->local_bytes},
         std::uint64_t{function->static_shared_bytes}}) {
     material += " " + std::to_string(number);
   }
   const std::string key = digest(material + "\n" + text);
-  std::optional<std::string> object = cache.load(key);
-  if (object) {
-    auto code = generator.link(*object);
-    if (code) {
-      result->code = std::move(*code);
-      result->from_cache = true;
-      cache_hits.fetch_add(1);
-    } else {
-      object.reset();  // of a library that differs in a way the key does not show: compile anew
+  if (const auto stored = cache.load(key)) {
+    // If it does not link it is of a library that differs in a way the key does not show: compile anew.
+    if (auto entry = unpack(*stored)) {
+      if (auto code = generator.link(entry->object)) {
+        result->code = std::move(*code);
+        result->from_cache = true;
+        result->accesses = entry->accesses;
+        result->code_bytes = static_cast<std::uint32_t>(entry->object.size());
+        cache_hits.fetch_add(1);
+      }
     }
   }
-  if (!object) {
-    ir::LaneShapes shapes = ir::analyse_lanes(*function);
+  if (!result->code) {
+    // Without the claims that are checked as the code runs there is a second, plain form to fall back to.
+    ir::Function plain;
+    ir::LaneShapes plain_shapes;
+    const bool may_guard = options.passes.guards && function->instructions.size() <= kMostGuarded;
+    ir::LaneShapes shapes = ir::analyse_lanes(*function, may_guard);
+    const bool has_guards = std::ranges::find(shapes.guarded, true) != shapes.guarded.end();
+    if (has_guards) {
+      plain = *function;
+      plain_shapes = ir::analyse_lanes(plain);
+      ir::keep_live_outs(plain, plain_shapes);
+    }
     ir::keep_live_outs(*function, shapes);
     if (options.verify) {
       const std::string problem = ir::verify(*function);
@@ -129,17 +160,20 @@ std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::Impl::compile(c
         return std::unexpected(Error{ErrorKind::kInternal, "after keep_live_outs: " + problem});
     }
     if (options.dump) options.dump("shapes", ir::print(shapes, *function));
-    auto compiled_object = generator.generate(*function, shapes, options.verify, options.dump);
-    if (!compiled_object) return std::unexpected(Error{ErrorKind::kInternal, compiled_object.error()});
-    object = std::move(*compiled_object);
-    auto code = generator.link(*object);
+    const auto generated = generator.generate(
+        {*function, shapes},
+        has_guards ? std::optional(CodeGenerator::Form{plain, plain_shapes}) : std::nullopt, options.passes,
+        options.verify, options.dump);
+    if (!generated) return std::unexpected(Error{ErrorKind::kInternal, generated.error()});
+    auto code = generator.link(generated->object);
     if (!code) return std::unexpected(Error{ErrorKind::kInternal, code.error()});
     result->code = std::move(*code);
-    cache.store(key, *object);
+    result->accesses = generated->accesses;
+    result->code_bytes = static_cast<std::uint32_t>(generated->object.size());
+    cache.store(key, pack(*generated));
     compiled.fetch_add(1);
   }
   result->entry = reinterpret_cast<WarpFunction>(result->code->address());
-  result->code_bytes = static_cast<std::uint32_t>(object->size());
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
   result->compile_seconds = taken.count();
   return result;

@@ -11,6 +11,8 @@
 #include <string>
 #include <string_view>
 
+#include "device/software/jit/access_counts.h"
+#include "device/software/jit/passes.h"
 #include "device/software/kernel_abi.h"
 #include "device/software/ptx/ast.h"
 
@@ -65,6 +67,7 @@ class CompiledKernel {
   bool from_cache = false;       // the code came from disk
   double compile_seconds = 0;    // what compile() took, parsing included
   std::uint32_t code_bytes = 0;  // size of the object file
+  AccessCounts accesses;
 
  protected:
   CompiledKernel() = default;
@@ -76,7 +79,8 @@ struct Options {
   int opt_level = 2;                                   // 0, 1, 2; large kernels are taken one level down
   std::string cpu = {};                                // empty: the host's; a name LLVM knows otherwise
   std::string features = {};                           // with `cpu`: LLVM feature string
-  bool verify = false;                                 // run the verifiers of both forms after every pass
+  Passes passes = {};
+  bool verify = false;  // run the verifiers of both forms after every pass
   // Called with the text of each stage ("ir", "shapes", "llvm", "llvm-optimised"); for tests and inspection.
   std::function<void(std::string_view stage, const std::string& text)> dump = {};
 };

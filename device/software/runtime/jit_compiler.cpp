@@ -1,4 +1,6 @@
 // The runtime's way to the JIT, and the backend that uses it.
+#include <cstdlib>
+
 #include "device/software/jit/jit.h"
 #include "device/software/runtime/kernel_compiler.h"
 #include "device/software/runtime/software_backend.h"
@@ -31,6 +33,7 @@ device::Result<std::unique_ptr<device::Backend>> make_backend(BackendOptions opt
   jit_options.cache_directory = options.cache_directory;
   jit_options.cache_bytes = options.cache_bytes;
   jit_options.opt_level = options.opt_level;
+  if (const char* off = std::getenv("VGPU_JIT_WITHOUT")) jit_options.passes = jit::passes_without(off);
   return make_backend(std::move(options), make_jit_compiler(std::move(jit_options)));
 }
 

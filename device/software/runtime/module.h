@@ -14,6 +14,7 @@
 #include "device/software/ptx/ast.h"
 #include "device/software/runtime/device_memory.h"
 #include "device/software/runtime/kernel_compiler.h"
+#include "device/software/runtime/kernel_statistics.h"
 
 namespace vgpu::software {
 
@@ -62,6 +63,7 @@ class LoadedFunction {
     jit::LaunchShape shape;
     std::shared_ptr<const jit::CompiledKernel> kernel;
     std::atomic<uint64_t> nanoseconds_per_block{0};
+    std::shared_ptr<KernelRecord> record;  // set by the first launch
   };
   // Compiles at the first use of a shape. The result lives as long as the function.
   Result<Code*> code(KernelCompiler& compiler, const jit::LaunchShape& shape);

@@ -34,6 +34,7 @@ class SoftwareBackend final : public device::Backend {
         counters.compile_seconds, counters.cache_hits, counters.failures, device_->memory.used(),
         device_->memory.total());
   }
+  std::string kernels() const override { return device_->kernels.table(); }
   device::BackendCounts counts() const override {
     const auto counters = device_->compiler->counters();
     return {.kernels_compiled = counters.compiled,

@@ -10,6 +10,7 @@
 #include "device/backend.h"
 #include "device/software/runtime/device_window.h"
 #include "device/software/runtime/kernel_compiler.h"
+#include "device/software/runtime/kernel_statistics.h"
 #include "device/software/runtime/launch_plan.h"
 #include "device/software/runtime/launcher.h"
 #include "device/software/runtime/memory_budget.h"
@@ -29,6 +30,7 @@ struct SoftwareDevice {
   device::DeviceProperties properties;
   PrintSink print;  // serialised
 
+  KernelStatistics kernels;
   std::mutex print_mutex;
   std::atomic<uint64_t> next_context{1};
   std::atomic<uint64_t> launches{0};

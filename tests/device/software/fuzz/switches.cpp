@@ -6,7 +6,11 @@
 namespace vgpu::testing::fuzz {
 
 std::span<const Switch> switches() {
-  return {};
+  static constexpr Switch kSwitches[] = {
+      {"guards", [](software::jit::Options& options) { options.passes.guards = false; }},
+      {"windows", [](software::jit::Options& options) { options.passes.windows = false; }},
+  };
+  return kSwitches;
 }
 
 software::jit::Options options_without(const std::vector<std::string>& names, int opt_level) {

@@ -1,6 +1,6 @@
-// compile_all_kernels LIBRARY [--every N] [--match TEXT] [--level N] [--dump FOLDER]: compiles the real
-// kernels among the sm_61 PTX of a CUDA library and reports how many, how long, and the slowest. N: the
-// optimisation level, by default what the device uses.
+// compile_all_kernels LIBRARY [--every N] [--match TEXT] [--level N] [--block X,Y,Z] [--dump FOLDER]:
+// compiles the real kernels among the sm_61 PTX of a CUDA library and reports how many, how long, and the
+// slowest. N: the optimisation level, by default what the device uses.
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -14,18 +14,26 @@
 int main(int argc, char** argv) {
   using namespace vgpu;
   if (argc < 2) {
-    std::fprintf(stderr, "usage: %s LIBRARY [--every N] [--match TEXT] [--level N] [--dump FOLDER]\n",
+    std::fprintf(stderr,
+                 "usage: %s LIBRARY [--every N] [--match TEXT] [--level N] [--block X,Y,Z] [--dump FOLDER]\n",
                  argv[0]);
     return 2;
   }
   std::size_t every = 1;
   std::string match;
   std::string folder;
+  std::optional<software::jit::LaunchShape> block;
   software::jit::Options options;
   for (int i = 2; i + 1 < argc; i += 2) {
     if (std::strcmp(argv[i], "--every") == 0) every = std::strtoul(argv[i + 1], nullptr, 10);
     if (std::strcmp(argv[i], "--match") == 0) match = argv[i + 1];
     if (std::strcmp(argv[i], "--level") == 0) options.opt_level = std::atoi(argv[i + 1]);
+    if (std::strcmp(argv[i], "--block") == 0) {
+      block.emplace();
+      block->indices_fit_31_bits = true;
+      if (std::sscanf(argv[i + 1], "%u,%u,%u", &block->ntid[0], &block->ntid[1], &block->ntid[2]) != 3)
+        return 2;
+    }
     if (std::strcmp(argv[i], "--dump") == 0) folder = argv[i + 1];
   }
   auto kernels = testing::list_real_kernels(argv[1]);
@@ -48,7 +56,7 @@ int main(int argc, char** argv) {
     if (!match.empty() && kernel.name.find(match) == std::string::npos) continue;
     current = kernel.name;
     const auto start = std::chrono::steady_clock::now();
-    auto compiled = jit.compile(*kernel.module, kernel.name, testing::likely_shape(kernel));
+    auto compiled = jit.compile(*kernel.module, kernel.name, block ? *block : testing::likely_shape(kernel));
     const double taken = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     times.emplace_back(taken, kernel.name);
     if (!compiled) {

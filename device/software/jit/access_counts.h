@@ -1,0 +1,24 @@
+// What the code generator made of a kernel: how often each way of emitting was taken, counted in instructions
+// of the kernel's form (not in executions). Kept beside the code in the disk cache.
+#pragma once
+
+#include <cstdint>
+
+namespace vgpu::software::jit {
+
+struct AccessCounts {
+  std::uint32_t loads_uniform = 0;      // all lanes the same place: one scalar load
+  std::uint32_t loads_contiguous = 0;   // lanes side by side: one wide load
+  std::uint32_t loads_windowed = 0;     // constant distances: wide loads and permutes
+  std::uint32_t loads_gathered = 0;     // anything else
+  std::uint32_t window_loads = 0;       // wide loads that the windowed ones took, shared ones once
+  std::uint32_t stores_contiguous = 0;  // or to one place
+  std::uint32_t stores_scattered = 0;
+  std::uint32_t branches = 0;          // conditional ones
+  std::uint32_t branches_parting = 0;  // those at which lanes may part
+  std::uint32_t guards = 0;            // indices whose wrapping is checked
+  std::uint32_t reserved[6] = {};
+};
+static_assert(sizeof(AccessCounts) == 64);
+
+}  // namespace vgpu::software::jit

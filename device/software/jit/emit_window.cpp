@@ -1,0 +1,148 @@
+// Window loads as window_plan.h lays them out: 64-byte loads, and permutes of two sources at a time.
+#include <algorithm>
+#include <numeric>
+
+#include "device/software/jit/emitter.h"
+
+namespace vgpu::software::jit {
+
+using ir::Type;
+using llvm::Value;
+
+namespace {
+
+// Index vector of a shuffle: positions that nobody asked for are undefined.
+constexpr int kAny = -1;
+
+std::vector<int> counting(std::size_t count) {
+  std::vector<int> index(count);
+  std::iota(index.begin(), index.end(), 0);
+  return index;
+}
+
+}  // namespace
+
+void Emitter::begin_windows() {
+  plan_ = passes_.windows && target_.avx512 ? plan_windows(function_, shapes_, block_, needs_home_)
+                                            : WindowPlan{};
+  windows_.clear();
+  group_base_.assign(plan_.groups.size(), nullptr);
+  group_bounds_.assign(plan_.groups.size(), {});
+}
+
+// Address of the group's first wanted byte.
+Value* Emitter::group_base(std::size_t index) {
+  Value*& base = group_base_[index];
+  if (base == nullptr) {
+    const WindowGroup& group = plan_.groups[index];
+    Value* low = b_.CreateAdd(scalar(group.root), i64(static_cast<std::uint64_t>(group.low)));
+    base = b_.CreateIntToPtr(b_.CreateAdd(confine(low), i64(kDeviceWindowBase)), b_.getPtrTy());
+  }
+  return base;
+}
+
+// First byte that an active lane wants, and the one behind the last, relative to the group's base.
+std::pair<Value*, Value*> Emitter::group_bounds(std::size_t index) {
+  auto& bounds = group_bounds_[index];
+  if (bounds.first == nullptr) {
+    const WindowGroup& group = plan_.groups[index];
+    const ir::LaneTable& table = shapes_.tables[group.table];
+    Value* offsets = table_constant(Type::kI32, table, -std::ranges::min(table));
+    Value* behind = constant(Type::kI32, WindowGroup::kMaxSpan, true);
+    Value* none = constant(Type::kI32, 0, true);
+    Value* first = b_.CreateIntMinReduce(b_.CreateSelect(mask_vector(), offsets, behind), false);
+    Value* last = b_.CreateIntMaxReduce(b_.CreateSelect(mask_vector(), offsets, none), false);
+    bounds = {first, b_.CreateAdd(last, i32(static_cast<std::uint64_t>(group.end - group.first)))};
+  }
+  return bounds;
+}
+
+// 64 bytes from `start` on; behind what is wanted they are undefined.
+Value* Emitter::window(std::size_t index, std::int64_t start) {
+  Value*& loaded = windows_[{index, start}];
+  if (loaded != nullptr) return loaded;
+  const WindowGroup& group = plan_.groups[index];
+  Value* from = b_.CreateConstGEP1_64(b_.getInt8Ty(), group_base(index), static_cast<std::uint64_t>(start));
+  auto* wide = llvm::FixedVectorType::get(b_.getInt8Ty(), kWindowBytes);
+  const std::int64_t bytes = std::min(kWindowBytes, group.high - group.low);
+  ++counts_.window_loads;
+  if (full_mask() && bytes == kWindowBytes) {
+    auto* load = b_.CreateAlignedLoad(wide, from, llvm::Align(1));
+    if (group.is_constant)
+      load->setMetadata(llvm::LLVMContext::MD_invariant_load, llvm::MDNode::get(context_, {}));
+    return loaded = load;
+  }
+  std::vector<llvm::Constant*> numbers;
+  for (int i = 0; i < kWindowBytes; ++i) numbers.push_back(b_.getInt8(static_cast<std::uint8_t>(i)));
+  Value* position = llvm::ConstantVector::get(numbers);
+  const auto limit = [&](Value* bound) {  // relative to the window, as far as it reaches
+    Value* here = b_.CreateSub(bound, i32(static_cast<std::uint64_t>(start)));
+    here = b_.CreateBinaryIntrinsic(llvm::Intrinsic::smax, here, i32(0));
+    here = b_.CreateBinaryIntrinsic(llvm::Intrinsic::smin, here, i32(kWindowBytes));
+    return b_.CreateVectorSplat(kWindowBytes, b_.CreateTrunc(here, b_.getInt8Ty()));
+  };
+  Value* wanted;
+  if (full_mask()) {
+    wanted = b_.CreateICmpULT(
+        position, b_.CreateVectorSplat(kWindowBytes, b_.getInt8(static_cast<std::uint8_t>(bytes))));
+  } else {
+    const auto [first, behind] = group_bounds(index);
+    wanted =
+        b_.CreateAnd(b_.CreateICmpUGE(position, limit(first)), b_.CreateICmpULT(position, limit(behind)));
+  }
+  return loaded = b_.CreateMaskedLoad(wide, from, llvm::Align(1), wanted, llvm::Constant::getNullValue(wide));
+}
+
+// One element of `lanes` lanes from `first_lane` on.
+Value* Emitter::window_lanes(const WindowItem& item, std::int64_t element_offset, std::int64_t bytes,
+                             std::uint32_t first_lane, std::uint32_t lanes) {
+  const WindowGroup& group = plan_.groups[item.group];
+  const ir::LaneTable& table = shapes_.tables[group.table];
+  std::vector<std::int64_t> offsets;
+  for (std::uint32_t lane = first_lane; lane < first_lane + lanes; ++lane)
+    offsets.push_back(item.offset + element_offset + table[lane] - group.low);
+  const std::vector<std::int64_t>& starts = group.windows[first_lane / kHalfWarp];
+  const Permute permute = plan_permute(starts, offsets, bytes);
+  const auto granules = static_cast<std::size_t>(kWindowBytes / permute.granule);
+  auto* as_granules = llvm::FixedVectorType::get(b_.getIntNTy(static_cast<unsigned>(8 * permute.granule)),
+                                                 static_cast<unsigned>(granules));
+  Value* result = nullptr;
+  for (std::size_t w = 0; w < starts.size(); ++w) {
+    if (std::ranges::none_of(permute.source, [&](const auto& source) { return source.first == w; })) continue;
+    Value* bits = b_.CreateBitCast(window(item.group, starts[w]), as_granules);
+    // What came from earlier windows is in place already.
+    std::vector<int> index(granules, kAny);
+    for (std::size_t i = 0; i < permute.source.size(); ++i) {
+      const auto& [from, at] = permute.source[i];
+      if (from < w && result != nullptr) index[i] = static_cast<int>(i);
+      if (from == w) index[i] = static_cast<int>(result == nullptr ? 0 : granules) + at;
+    }
+    result =
+        result == nullptr ? b_.CreateShuffleVector(bits, index) : b_.CreateShuffleVector(result, bits, index);
+  }
+  if (permute.source.size() != granules)
+    result = b_.CreateShuffleVector(result, counting(permute.source.size()));
+  return b_.CreateBitCast(result,
+                          llvm::FixedVectorType::get(b_.getIntNTy(static_cast<unsigned>(8 * bytes)), lanes));
+}
+
+std::vector<Value*> Emitter::load_windows(const Inst& inst, const WindowItem& item) {
+  const std::int64_t bytes = ir::bits_of(inst.type) / 8;
+  const std::uint32_t lanes = bytes == 8 ? 8 : kHalfWarp;
+  std::vector<Value*> results;
+  for (std::int64_t i = 0; i < inst.count; ++i) {
+    std::vector<Value*> parts;
+    for (std::uint32_t lane = 0; lane < kWarpSize; lane += lanes)
+      parts.push_back(window_lanes(item, i * bytes, bytes, lane, lanes));
+    for (std::size_t width = lanes; parts.size() > 1; width *= 2) {
+      std::vector<Value*> joined;
+      for (std::size_t k = 0; k < parts.size(); k += 2)
+        joined.push_back(b_.CreateShuffleVector(parts[k], parts[k + 1], counting(2 * width)));
+      parts = std::move(joined);
+    }
+    results.push_back(b_.CreateBitCast(parts[0], type(inst.type, true)));
+  }
+  return results;
+}
+
+}  // namespace vgpu::software::jit

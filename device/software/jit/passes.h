@@ -1,0 +1,35 @@
+// The steps of the code generator that only make code faster, and can be turned off one by one.
+#pragma once
+
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+namespace vgpu::software::jit {
+
+struct Passes {
+  // Indices are taken not to wrap around where a check at run time says so (ir/wrap_guards.h).
+  bool guards = true;
+  // Where lanes differ by constants, wide loads and permutes instead of gathers (window_plan.h).
+  bool windows = true;
+
+  [[nodiscard]] static constexpr Passes none() { return {false, false}; }
+};
+
+// All but those named in a list like "windows,twins"; "all" names all of them, other names none.
+[[nodiscard]] inline Passes passes_without(std::string_view names) {
+  Passes passes;
+  const std::pair<std::string_view, bool Passes::*> known[] = {{"guards", &Passes::guards},
+                                                               {"windows", &Passes::windows}};
+  while (!names.empty()) {
+    const std::string_view name = names.substr(0, names.find(','));
+    if (name == "all") return Passes::none();
+    for (const auto& [text, pass] : known) {
+      if (name == text) passes.*pass = false;
+    }
+    names.remove_prefix(std::min(names.size(), name.size() + 1));
+  }
+  return passes;
+}
+
+}  // namespace vgpu::software::jit

@@ -1,0 +1,187 @@
+// See window_plan.h.
+#include "device/software/jit/window_plan.h"
+
+#include <algorithm>
+#include <set>
+#include <tuple>
+
+namespace vgpu::software::jit {
+
+namespace {
+
+using ir::Op;
+
+std::int64_t element_bytes(const ir::Instruction& load) {
+  return ir::bits_of(load.type) / 8;
+}
+
+bool is_contiguous(const ir::LaneTable& table, std::int64_t bytes) {
+  for (std::size_t i = 0; i < kWarpSize; ++i) {
+    if (table[i] != static_cast<std::int64_t>(i) * bytes) return false;
+  }
+  return true;
+}
+
+class Planner {
+ public:
+  Planner(const ir::Function& function, const ir::LaneShapes& shapes, ir::BlockId block,
+          const std::vector<bool>& has_home)
+      : function_(function), shapes_(shapes), block_(block), has_home_(has_home) {}
+
+  WindowPlan run() {
+    collect();
+    for (Candidate& candidate : candidates_) accept(candidate);
+    return std::move(plan_);
+  }
+
+ private:
+  struct Candidate {
+    WindowGroup group;
+    std::vector<std::pair<ir::InstructionId, std::int64_t>> loads;
+  };
+
+  // The address without the constants added to it.
+  [[nodiscard]] std::pair<ir::ValueId, std::int64_t> root_of(ir::ValueId address) const {
+    std::int64_t offset = 0;
+    for (;;) {
+      const ir::Instruction* inst = function_.definition(address);
+      if (inst == nullptr || inst->op != Op::kAdd || !function_.is_constant(inst->operands[1])) break;
+      const ir::ValueId next = inst->operands[0];
+      const ir::Instruction* from = function_.definition(next);
+      const auto constant = static_cast<std::int64_t>(function_.values[inst->operands[1]].bits);
+      const ir::Shape& shape = shapes_.of[next];
+      if (from == nullptr || (from->block != block_ && !has_home_[next]) || shape.known ||
+          shape.kind != ir::ShapeKind::kOffsets || shape.table != shapes_.of[address].table ||
+          constant > WindowGroup::kMaxSpan || constant < -WindowGroup::kMaxSpan) {
+        break;
+      }
+      offset += constant;
+      address = next;
+    }
+    return {address, offset};
+  }
+
+  void collect() {
+    std::map<std::tuple<ir::ValueId, std::uint32_t, std::uint32_t>, std::size_t> open;
+    std::uint32_t epoch = 1;  // loads of memory that may have been written in between have another
+    for (const ir::InstructionId id : function_.blocks[block_].body) {
+      const ir::Instruction& inst = function_.instructions[id];
+      if (inst.op != Op::kLoad) {
+        if (ir::has_effect(inst)) ++epoch;
+        continue;
+      }
+      const ir::Shape& shape = shapes_.of[inst.operands[0]];
+      if (inst.space != ir::Space::kGlobal || inst.is_volatile || shape.kind != ir::ShapeKind::kOffsets)
+        continue;
+      const std::int64_t bytes = element_bytes(inst);
+      if (bytes == 0 || is_contiguous(shapes_.table_of(shape), bytes * inst.count)) continue;
+      if (inst.imm > WindowGroup::kMaxSpan || inst.imm < -WindowGroup::kMaxSpan) continue;
+      const auto [root, constant] = root_of(inst.operands[0]);
+      const std::int64_t first = inst.imm + constant;
+      const std::int64_t end = first + bytes * inst.count;
+      const auto [least, most] = std::ranges::minmax(shapes_.table_of(shape));
+      const auto key = std::tuple(root, shape.table, inst.is_constant ? 0u : epoch);
+      const auto found = open.find(key);
+      if (found != open.end()) {
+        Candidate& candidate = candidates_[found->second];
+        WindowGroup& group = candidate.group;
+        const std::int64_t from = std::min(group.first, first);
+        const std::int64_t to = std::max(group.end, end);
+        if (to + most - from - least <= WindowGroup::kMaxSpan) {
+          group.first = from;
+          group.end = to;
+          candidate.loads.emplace_back(id, first);
+          continue;
+        }
+      }
+      if (end + most - first - least > WindowGroup::kMaxSpan) continue;
+      Candidate candidate;
+      candidate.group.root = root;
+      candidate.group.table = shape.table;
+      candidate.group.is_constant = inst.is_constant;
+      candidate.group.first = first;
+      candidate.group.end = end;
+      candidate.loads.emplace_back(id, first);
+      open[key] = candidates_.size();
+      candidates_.push_back(std::move(candidate));
+    }
+  }
+
+  void accept(Candidate& candidate) {
+    WindowGroup& group = candidate.group;
+    const ir::LaneTable& table = shapes_.tables[group.table];
+    const auto [least, most] = std::ranges::minmax(table);
+    group.low = group.first + least;
+    group.high = group.end + most;
+    std::size_t windows = 0;
+    std::size_t gathers = 0;  // of 16 lanes
+    for (std::size_t half = 0; half < 2; ++half) {
+      std::set<std::int64_t> wanted;
+      for (const auto& [id, offset] : candidate.loads) {
+        const ir::Instruction& load = function_.instructions[id];
+        gathers += std::max<std::size_t>(1, static_cast<std::size_t>(element_bytes(load)) * load.count / 4);
+        for (std::size_t lane = half * kHalfWarp; lane < (half + 1) * kHalfWarp; ++lane) {
+          for (std::int64_t byte = 0; byte < element_bytes(load) * load.count; ++byte)
+            wanted.insert(offset + table[lane] + byte - group.low);
+        }
+      }
+      std::vector<std::int64_t>& starts = group.windows[half];
+      std::int64_t covered = 0;
+      for (const std::int64_t byte : wanted) {
+        if (!starts.empty() && byte < covered) continue;
+        starts.push_back(byte);
+        covered = byte + kWindowBytes;
+      }
+      // The last one must not reach behind what is wanted.
+      const std::int64_t last = std::max<std::int64_t>(0, group.high - group.low - kWindowBytes);
+      for (std::int64_t& start : starts) start = std::min(start, last);
+      windows += starts.size();
+    }
+    // A gather of 16 lanes costs as much as a dozen loads and permutes.
+    if (windows > 4 * gathers + 4 || windows > 24) return;
+    for (const auto& [id, offset] : candidate.loads)
+      plan_.items[id] = {.group = plan_.groups.size(), .offset = offset};
+    plan_.groups.push_back(std::move(group));
+  }
+
+  const ir::Function& function_;
+  const ir::LaneShapes& shapes_;
+  ir::BlockId block_;
+  const std::vector<bool>& has_home_;
+  std::vector<Candidate> candidates_;
+  WindowPlan plan_;
+};
+
+}  // namespace
+
+WindowPlan plan_windows(const ir::Function& function, const ir::LaneShapes& shapes, ir::BlockId block,
+                        const std::vector<bool>& has_home) {
+  return Planner(function, shapes, block, has_home).run();
+}
+
+Permute plan_permute(const std::vector<std::int64_t>& windows, const std::vector<std::int64_t>& offsets,
+                     std::int64_t bytes) {
+  // The last window that begins at or before a byte holds it, if any does.
+  const auto window_of = [&](std::int64_t byte) {
+    return static_cast<std::size_t>(std::ranges::upper_bound(windows, byte) - windows.begin()) - 1;
+  };
+  Permute permute;
+  for (permute.granule = bytes; permute.granule > 1; permute.granule /= 2) {
+    const bool fits = std::ranges::all_of(offsets, [&](std::int64_t offset) {
+      for (std::int64_t at = offset; at < offset + bytes; at += permute.granule) {
+        if ((at - windows[window_of(at)]) % permute.granule != 0) return false;
+      }
+      return true;
+    });
+    if (fits) break;
+  }
+  for (const std::int64_t offset : offsets) {
+    for (std::int64_t at = offset; at < offset + bytes; at += permute.granule) {
+      const std::size_t window = window_of(at);
+      permute.source.emplace_back(window, static_cast<int>((at - windows[window]) / permute.granule));
+    }
+  }
+  return permute;
+}
+
+}  // namespace vgpu::software::jit

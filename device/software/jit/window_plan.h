@@ -1,0 +1,65 @@
+// Window loads: where the lanes' addresses differ by constants, a few wide loads fetch all bytes that the
+// lanes want, and permutes put them in place; a gather would go through memory lane by lane. Loads of one
+// block whose addresses differ by constants share their windows. This file plans; emit_window.cpp emits.
+//
+// A window may touch bytes that no lane asked for, never a page that no active lane asked for: all bytes
+// between the first and the last wanted one are at most kMaxSpan, one page, apart, so each lies in the page
+// of one or the other. With part of a warp, the bytes before the first and behind the last byte that an
+// active lane wants are masked off.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "device/software/ir/ir.h"
+#include "device/software/ir/lane_shapes.h"
+
+namespace vgpu::software::jit {
+
+inline constexpr std::int64_t kWindowBytes = 64;
+inline constexpr std::uint32_t kHalfWarp = 16;
+
+// Loads whose addresses are one scalar plus one table of constants plus a constant each.
+struct WindowGroup {
+  static constexpr std::int64_t kMaxSpan = 4096;
+
+  ir::ValueId root = ir::kNone;  // lane 0's address is scalar(root) + an item's offset
+  std::uint32_t table = 0;
+  bool is_constant = false;  // memory nobody writes during the launch
+  std::int64_t first = 0;    // offset of the first element of any item, without the table
+  std::int64_t end = 0;      // … behind the last
+  std::int64_t low = 0;      // first wanted byte of all lanes, relative to scalar(root)
+  std::int64_t high = 0;     // behind the last
+  // Per half of the warp: where windows begin, relative to `low`, ascending; high - low bytes are covered
+  // where they are less than a window.
+  std::vector<std::int64_t> windows[2];
+};
+
+struct WindowItem {
+  std::size_t group = 0;
+  std::int64_t offset = 0;  // of element 0, relative to scalar(root)
+};
+
+// Of one block: loads that are worth windows, by instruction.
+struct WindowPlan {
+  std::vector<WindowGroup> groups;
+  std::map<ir::InstructionId, WindowItem> items;
+};
+
+// `has_home`, by value: blocks other than its own can read it.
+[[nodiscard]] WindowPlan plan_windows(const ir::Function& function, const ir::LaneShapes& shapes,
+                                      ir::BlockId block, const std::vector<bool>& has_home);
+
+// Where the elements of some lanes come from: for each granule of `granule` bytes of the result, in order,
+// the window (index into windows) and the granule in it.
+struct Permute {
+  std::int64_t granule = 0;
+  std::vector<std::pair<std::size_t, int>> source;
+};
+[[nodiscard]] Permute plan_permute(const std::vector<std::int64_t>& windows,
+                                   const std::vector<std::int64_t>& offsets, std::int64_t element_bytes);
+
+}  // namespace vgpu::software::jit
