@@ -93,8 +93,9 @@ struct Result {
   std::uint32_t line = 0;     // of the PTX text
   std::uint64_t address = 0;  // kIllegalAddress, kMisalignedAddress
   Dim3 block{0, 0, 0};
-  std::uint32_t thread = 0;  // linear in the block
-  std::uint64_t steps = 0;   // warp instructions run
+  std::uint32_t thread = 0;       // linear in the block
+  std::uint64_t steps = 0;        // warp instructions run
+  std::uint64_t open_values = 0;  // shuffles of a lane that took no part: PTX leaves open what they give
 };
 
 // Runs the blocks of the grid, in order. On a fault the rest of the grid does not run.

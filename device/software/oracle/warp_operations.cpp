@@ -265,6 +265,7 @@ bool Warp::shuffle(const Instruction& i, LaneMask active) {
     if (!in_range) from = self;
     // What an inactive lane would give is open; its own value is as good as any.
     const bool readable = (active >> static_cast<std::uint32_t>(from) & 1) != 0;
+    if (!readable) ++machine_.result.open_values;
     write(lane, operands[0], values[static_cast<std::size_t>(readable ? from : self)]);
     if (i.destination_count == 2) write(lane, operands[1], in_range ? 1 : 0);
     ++lane.frame().pc;

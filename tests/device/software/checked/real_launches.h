@@ -1,0 +1,56 @@
+// Launches for kernels whose meaning nobody told: parameters, memory and shapes are guessed from the PTX
+// until the oracle runs one to its end, then the same launch is checked against the compiler.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "device/software/runtime/kernel_compiler.h"
+#include "tests/device/software/checked/checked_backend.h"
+#include "tests/device/software/jit/real_kernels.h"
+
+namespace vgpu::testing {
+
+// What one kernel reads of its parameter block, and how.
+struct ParameterField {
+  std::uint32_t offset = 0;
+  std::uint32_t bytes = 0;
+  bool is_pointer = false;
+  bool is_float = false;
+  bool is_member = false;  // of a structure
+  // Of three words together, as llama.cpp passes divisors to divide by multiplication: 0, 1, 2; else -1.
+  int divisor_part = -1;
+};
+[[nodiscard]] std::vector<ParameterField> parameter_fields(const software::ptx::Module& module,
+                                                           const software::ptx::Function& function);
+
+struct RealCheck {
+  enum class Result : std::uint8_t {
+    kAgrees,
+    kDiffers,
+    kCompilerFails,  // the oracle runs it, the compiler does not
+    kNoLaunch,       // no guess was run to its end by the oracle
+  } result = Result::kNoLaunch;
+  std::string what;
+};
+
+class RealLaunches {
+ public:
+  // `compiler` makes the compiler under test; called once.
+  explicit RealLaunches(std::unique_ptr<software::KernelCompiler> compiler);
+  ~RealLaunches();
+  RealLaunches(const RealLaunches&) = delete;
+  RealLaunches& operator=(const RealLaunches&) = delete;
+
+  // The same `seed` gives the same launch.
+  [[nodiscard]] RealCheck check(const RealKernel& kernel, std::uint64_t seed);
+
+ private:
+  std::unique_ptr<device::Backend> backend_;
+  software::checked::Check last_;
+};
+
+}  // namespace vgpu::testing
