@@ -16,8 +16,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr const char* kRestart = "start its vgpu-device again; the log of the old one may say why it ended";
-
 // What can be told without the device. False: there is no use in asking it.
 bool check_region(Suite& suite, const Place& place) {
   suite.begin("region");
