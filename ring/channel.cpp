@@ -22,6 +22,28 @@ Error lost(DeviceLoss loss) {
   return {ErrorCode::kDeviceLost, std::string("claiming a channel: ") + device_loss_text(loss)};
 }
 
+LockDomain domain_of(const OwnerBlock& owner) {
+  return {load_relaxed(owner.lock_boot), load_relaxed(owner.lock_device)};
+}
+
+// Locks a channel that is free, and not only looks free because its owner's locks cannot be seen from here.
+std::expected<ByteLock, Error> lock_free_channel(const RegionView& region, UniqueFd fd,
+                                                 const LockDomain& domain) {
+  uint64_t usable = ~uint64_t{0};
+  for (;;) {
+    auto lock = ByteLock::take_free_channel(std::move(fd), region.geometry().channel_count, usable);
+    if (!lock) {
+      return lock;
+    }
+    const OwnerBlock& owner = region.channel(lock->channel()).control->owner;
+    if (load_acquire(owner.nonce) == 0 || domain.judges(domain_of(owner))) {
+      return lock;
+    }
+    usable &= ~(uint64_t{1} << lock->channel());
+    fd = lock->give_up();
+  }
+}
+
 constexpr std::size_t kNameWords = sizeof(OwnerBlock::process_name) / sizeof(uint64_t);
 
 // The name is copied by words, since the device may look at the block while it changes.
@@ -65,12 +87,14 @@ std::expected<ChannelClaim, Error> ChannelClaim::take(const RegionView& region, 
   if ((found.feature_bits & kFeatureOwnerLocks) == 0) {
     release_dead_owners(region, lock_fd.get(), ops);
   }
-  auto lock = ByteLock::take_free_channel(std::move(lock_fd), found.geometry.channel_count);
+  const LockDomain domain = lock_domain(lock_fd.get());
+  auto lock = lock_free_channel(region, std::move(lock_fd), domain);
   if (!lock) {
     return std::unexpected(std::move(lock.error()));
   }
   ChannelClaim claim;
-  claim.view_ = region.channel(lock->channel());
+  const uint32_t lock_index = lock->channel();
+  claim.view_ = region.channel(lock_index);
   claim.lock_ = std::move(*lock);
   claim.ops_ = &ops;
   claim.nonce_ = random_nonzero();
@@ -92,6 +116,8 @@ std::expected<ChannelClaim, Error> ChannelClaim::take(const RegionView& region, 
   store_relaxed(owner.claimed_unix_ns,
                 static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec));
   store_relaxed(owner.fences, static_cast<uint32_t>(claim.fences_));
+  store_relaxed(owner.lock_boot, domain.boot);
+  store_relaxed(owner.lock_device, domain.device);
   store_name(owner, options.process_name);
   ProducerBlock& producer = control.producer;
   for (uint64_t* figure :
@@ -111,6 +137,13 @@ std::expected<ChannelClaim, Error> ChannelClaim::take(const RegionView& region, 
   const uint64_t start = monotonic_ns();
   const auto served = [&](uint64_t nonce) { return nonce == claim.nonce_; };
   while (!waits.wait(GuestWait::kServed, control.served.served_nonce, served, kWatchSliceNs)) {
+    if (load_relaxed(owner.nonce) != claim.nonce_) {
+      // Two that do not see each other's locks met here; it is the other's now.
+      claim.abandon_after_fork();
+      return std::unexpected(
+          Error{ErrorCode::kBusy, "channel " + std::to_string(lock_index) +
+                                      " was taken at the same moment by a process in another container"});
+    }
     const uint64_t now_ns = monotonic_ns();
     if (const auto alive = watch.check(now_ns); !alive) {
       return std::unexpected(lost(alive.error()));
@@ -175,6 +208,7 @@ void ChannelClaim::abandon_after_fork() noexcept {
 uint32_t release_dead_owners(const RegionView& region, int lock_fd, const WaitOps& ops) noexcept {
   constexpr uint64_t kLimitNs = 1'000'000'000;
   const uint64_t start = monotonic_ns();
+  const LockDomain domain = lock_domain(lock_fd);
   uint32_t released = 0;
   for (uint32_t i = 0; i < region.geometry().channel_count; ++i) {
     ChannelControl& control = *region.channel(i).control;
@@ -182,8 +216,10 @@ uint32_t release_dead_owners(const RegionView& region, int lock_fd, const WaitOp
     if (load_relaxed(control.owner.nonce) == 0 || !try_lock_byte(lock_fd, kChannelLockBase + i)) {
       continue;
     }
-    // The lock makes this process the only writer of the guest's blocks; an owner may have left meanwhile.
-    if (const uint64_t dead = load_relaxed(control.owner.nonce); dead != 0) {
+    // The lock makes this process the only writer of the guest's blocks, unless the owner is where other
+    // locks hold. It may also have left meanwhile.
+    if (const uint64_t dead = load_acquire(control.owner.nonce);
+        dead != 0 && domain.judges(domain_of(control.owner))) {
       store_release(control.owner.nonce, uint64_t{0});
       store_fence();
       GuestWaits waits(control, ops, 0);

@@ -70,8 +70,7 @@ class ChannelClaim {
 // Gives back every channel whose owner died without doing so: takes its lock, stores nonce 0, rings, waits
 // until the device has let go of it (at most a second for all of them), unlocks. `lock_fd` as in
 // ByteLock::take, holding no channel's lock. Returns how many there were. For where the device cannot see the
-// locks; harmless elsewhere. Any process that shares the locks' kernel with the owners, and only such: an
-// owner whose lock cannot be seen loses its channel.
+// locks; harmless elsewhere. An owner whose lock cannot be seen from here (LockDomain) keeps its channel.
 uint32_t release_dead_owners(const RegionView& region, int lock_fd, const WaitOps& ops) noexcept;
 
 // ---- device ----

@@ -2,6 +2,8 @@
 #include "ring/channel_lock.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <string>
@@ -49,8 +51,13 @@ std::expected<ByteLock, Error> ByteLock::take(UniqueFd fd, uint64_t offset) {
   return std::unexpected(system_error(what, error_number));
 }
 
-std::expected<ByteLock, Error> ByteLock::take_free_channel(UniqueFd fd, uint32_t channel_count) {
+std::expected<ByteLock, Error> ByteLock::take_free_channel(UniqueFd fd, uint32_t channel_count,
+                                                           uint64_t usable) {
+  static_assert(kMaxChannels <= 64);
   for (uint32_t channel = 0; channel < channel_count; ++channel) {
+    if ((usable >> channel & 1) == 0) {
+      continue;
+    }
     const int error_number = try_lock(fd.get(), kChannelLockBase + channel);
     if (error_number == 0) {
       return ByteLock(std::move(fd), kChannelLockBase + channel);
@@ -67,6 +74,32 @@ std::expected<ByteLock, Error> ByteLock::take_free_channel(UniqueFd fd, uint32_t
 
 uint32_t ByteLock::channel() const noexcept {
   return static_cast<uint32_t>(offset_ - kChannelLockBase);
+}
+
+UniqueFd ByteLock::give_up() noexcept {
+  unlock_byte(fd_.get(), offset_);
+  return std::move(fd_);
+}
+
+LockDomain lock_domain(int fd) noexcept {
+  LockDomain domain;
+  struct stat status{};
+  if (::fstat(fd, &status) == 0) {
+    domain.device = static_cast<uint64_t>(status.st_dev);
+  }
+  // 32 hexadecimal digits and four dashes; half of them tell two boots apart.
+  char text[37] = {};
+  const UniqueFd file(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
+  if (file && ::read(file.get(), text, 36) == 36) {
+    for (int i = 0, digits = 0; i < 36 && digits < 16; ++i) {
+      if (text[i] != '-') {
+        const char c = text[i];
+        domain.boot = domain.boot << 4 | static_cast<uint64_t>(c <= '9' ? c - '0' : c - 'a' + 10);
+        ++digits;
+      }
+    }
+  }
+  return domain;
 }
 
 bool try_lock_byte(int fd, uint64_t offset) noexcept {

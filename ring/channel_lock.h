@@ -21,6 +21,20 @@ enum class LockState : uint32_t {
              // failed
 };
 
+// Which locks see each other. sysfs is a file system of its own in each network namespace, so processes of
+// two containers lock the same BAR and never meet: a lock that looks free there says nothing of the other's
+// owner.
+struct LockDomain {
+  uint64_t boot = 0;    // of the kernel, by its boot id; 0: not to be had
+  uint64_t device = 0;  // the file system that the locked file is on
+
+  // Whether a free lock means, to who is in this domain, that an owner in `owner`'s is dead.
+  bool judges(const LockDomain& owner) const noexcept {
+    return owner.device == device || (owner.boot != boot && owner.boot != 0 && boot != 0);
+  }
+};
+LockDomain lock_domain(int fd) noexcept;
+
 // A held lock; destroying it closes the descriptor, which releases the lock. Any thread, one at a time.
 class ByteLock {
  public:
@@ -28,14 +42,18 @@ class ByteLock {
   // Locks byte `offset` of `fd`, which must be open for writing and is this lock's alone (its own open(), not
   // a dup). Does not wait: kBusy when another open file holds it.
   static std::expected<ByteLock, Error> take(UniqueFd fd, uint64_t offset);
-  // Locks the byte of the first free channel below `channel_count`; kNoFreeChannel when all are held.
-  static std::expected<ByteLock, Error> take_free_channel(UniqueFd fd, uint32_t channel_count);
+  // Locks the byte of the first free channel below `channel_count` that `usable` (bit i: channel i) names;
+  // kNoFreeChannel when all are held.
+  static std::expected<ByteLock, Error> take_free_channel(UniqueFd fd, uint32_t channel_count,
+                                                          uint64_t usable = ~uint64_t{0});
 
   bool held() const noexcept { return static_cast<bool>(fd_); }
   uint64_t offset() const noexcept { return offset_; }
   uint32_t channel() const noexcept;  // for a lock of take_free_channel
   int fd() const noexcept { return fd_.get(); }
   void release() noexcept { fd_.reset(); }
+  // Gives the lock back and returns the open file it was taken on.
+  UniqueFd give_up() noexcept;
 
  private:
   ByteLock(UniqueFd fd, uint64_t offset) noexcept : fd_(static_cast<UniqueFd&&>(fd)), offset_(offset) {}

@@ -192,10 +192,14 @@ struct alignas(kLinePairBytes) OwnerBlock {
   uint64_t claimed_unix_ns;
   char process_name[32];  // NUL-terminated
   uint32_t fences;        // Fences: who pays for the fence between waking and sleeping
-  uint8_t reserved[256 - 76];
+  uint32_t reserved0;
+  uint64_t lock_boot;  // LockDomain of the owner's lock (ring/channel_lock.h)
+  uint64_t lock_device;
+  uint8_t reserved[256 - 96];
 };
 static_assert(sizeof(OwnerBlock) == 256);
 static_assert(offsetof(OwnerBlock, fences) == 72);
+static_assert(offsetof(OwnerBlock, lock_boot) == 80);
 static_assert(offsetof(OwnerBlock, process_name) == 40);
 
 // The producer's figures, for vgpu-probe. The consumer never reads them.

@@ -357,12 +357,14 @@ TEST_F(Claims, WithoutVisibleLocksTheNextOwnerReleasesTheDead) {
 }
 
 TEST_F(Claims, ReleasingTheDeadOfASilentDeviceEnds) {
+  const UniqueFd lock = open_file();
+  const LockDomain here = lock_domain(lock.get());
   for (uint32_t i = 0; i < 2; ++i) {
     ChannelControl& control = *region.channel(i).control;
+    store_relaxed(control.owner.lock_device, here.device);
     store_release(control.owner.nonce, uint64_t{7} + i);
     store_release(control.served.served_nonce, uint64_t{7} + i);
   }
-  const UniqueFd lock = open_file();
   const uint64_t start = monotonic_ns();
   EXPECT_EQ(release_dead_owners(region, lock.get(), polling_wait_ops()), 2U);
   EXPECT_LT(monotonic_ns() - start, 5'000'000'000U);
@@ -370,6 +372,34 @@ TEST_F(Claims, ReleasingTheDeadOfASilentDeviceEnds) {
   EXPECT_EQ(load_relaxed(region.channel(1).control->owner.nonce), 0U);
   const UniqueFd probe = open_file();
   EXPECT_EQ(probe_channel_lock(probe.get(), 0), LockState::kFree);
+}
+
+// As a process in another container: its lock is on another inode of the same BAR.
+TEST_F(Claims, OwnersWhoseLocksCannotBeSeenKeepTheirChannels) {
+  locks_visible = false;
+  start_device();
+  const UniqueFd lock = open_file();
+  const LockDomain here = lock_domain(lock.get());
+  EXPECT_NE(here.boot, 0U);
+  EXPECT_NE(here.device, 0U);
+  OwnerBlock& other = region.channel(0).control->owner;
+  store_relaxed(other.lock_boot, here.boot);
+  store_relaxed(other.lock_device, here.device + 1);
+  store_release(other.nonce, uint64_t{7});
+  EXPECT_EQ(release_dead_owners(region, lock.get(), futex_wait_ops()), 0U);
+  {
+    const auto ours = claim();
+    ASSERT_TRUE(ours.has_value()) << ours.error().text;
+    EXPECT_EQ(ours->index(), 1U);
+    EXPECT_EQ(load_relaxed(region.channel(1).control->owner.lock_device), here.device);
+    EXPECT_EQ(claim().error().code, ErrorCode::kNoFreeChannel);
+  }
+  EXPECT_EQ(load_relaxed(other.nonce), 7U);
+  // One from before a reboot is dead, wherever it was.
+  store_relaxed(other.lock_boot, here.boot + 1);
+  const auto next = claim();
+  ASSERT_TRUE(next.has_value()) << next.error().text;
+  EXPECT_EQ(next->index(), 0U);
 }
 
 TEST_F(Claims, OwnersNameIsCleaned) {
