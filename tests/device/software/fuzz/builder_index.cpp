@@ -94,7 +94,7 @@ LaneIndex Builder::lane_index(std::uint32_t limit) {
     for (std::uint32_t t = 0; t < threads_; ++t) index.values[t] += second[t] * m;
   }
   if (index.largest() >= limit) {
-    std::uint32_t mask = 1;
+    std::uint32_t mask = 0;
     while (mask * 2 + 1 < limit) mask = mask * 2 + 1;
     apply(index, {Text{" and.b32 %x4, %x4, ", mask, ";"}, [=](std::uint32_t v) { return v & mask; }});
   }
