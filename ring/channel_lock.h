@@ -33,6 +33,7 @@ struct LockDomain {
     return owner.device == device || (owner.boot != boot && owner.boot != 0 && boot != 0);
   }
 };
+// Of locks taken on `fd`. What the system does not say stays 0. Reads a file of /proc: not for the hot path.
 LockDomain lock_domain(int fd) noexcept;
 
 // A held lock; destroying it closes the descriptor, which releases the lock. Any thread, one at a time.

@@ -247,8 +247,8 @@ struct alignas(kLinePairBytes) ConsumerBlock {
 static_assert(sizeof(ConsumerBlock) == 128);
 
 struct alignas(kLinePairBytes) ParkBlock {
-  uint32_t
-      consumer_parked;  // not 0: the consumer sleeps, or is about to: ring the doorbell once for each value
+  // Not 0: the consumer sleeps, or is about to: ring the doorbell, once for each value.
+  uint32_t consumer_parked;
   uint32_t reserved0;
   uint64_t parks;  // times it slept
   uint8_t reserved[128 - 16];
