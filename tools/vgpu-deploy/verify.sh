@@ -176,9 +176,14 @@ verify_system() {
   fi
   if [ -n "$fresh" ]; then
     result FAIL system "failed since the installation:$fresh (systemctl status NAME)"
-  else
-    result ok system "$now, before the installation: ${before:-not recorded}; no unit has failed since"
+    return
   fi
+  # degraded: units have failed, and those are known; starting: the machine has just booted.
+  case $now in
+    running | degraded | initializing | starting | "$before")
+      result ok system "$now, before the installation: ${before:-not recorded}; no unit has failed since" ;;
+    *) result FAIL system "${now:-unknown}, before the installation: ${before:-not recorded} (systemctl is-system-running)" ;;
+  esac
 }
 
 verify_device() {

@@ -171,6 +171,10 @@ class Failures(deploy_case.DeployCase):
         done = self.machine.install(VGPU_DEPLOY_AT="40:echo other.service loaded failed >$VGPU_TEST_STATE/failed-units")
         self.assert_rolled_back(done, "failed since the installation: other.service")
 
+    def test_the_system_goes_into_maintenance_meanwhile(self):
+        done = self.machine.install(VGPU_DEPLOY_AT="40:echo maintenance >$VGPU_TEST_STATE/system")
+        self.assert_rolled_back(done, "maintenance, before the installation: running")
+
     def test_logins_fail(self):
         fake = self.machine.folder / "bin"
         fake.mkdir()
