@@ -24,6 +24,19 @@ constexpr const char* kPtx = R"(.version 8.4
   st.global.u32 [%q1], %r0;
   ret;
 }
+.visible .entry blocks(.param .u64 p)
+{
+  .reg .b64 %q<2>;
+  .reg .b32 %r<4>;
+  ld.param.u64 %q0, [p];
+  mov.u32 %r0, %tid.x;
+  mad.wide.u32 %q1, %r0, 18, %q0;
+  ld.global.u16 %r1, [%q1];
+  ld.global.u16 %r2, [%q1+2];
+  add.u32 %r3, %r1, %r2;
+  st.global.u16 [%q1+4], %r3;
+  ret;
+}
 .visible .entry bounded() .reqntid 64
 {
   ret;
@@ -62,6 +75,26 @@ class JitTest : public ::testing::Test {
   std::filesystem::path directory_;
   std::optional<ptx::Module> module_;
 };
+
+// 18 bytes from lane to lane: loads of one block share wide loads, where the processor has them.
+TEST_F(JitTest, CountsHowLoadsWereCompiled) {
+  Options chosen = options();
+  chosen.cpu = "skylake-avx512";
+  Jit windows(chosen);
+  chosen.passes.windows = false;
+  Jit gathers(chosen);
+  const auto with = windows.compile(*module_, "blocks", shape(32));
+  const auto without = gathers.compile(*module_, "blocks", shape(32));
+  ASSERT_TRUE(with.has_value()) << with.error().message;
+  ASSERT_TRUE(without.has_value()) << without.error().message;
+  EXPECT_EQ((*with)->accesses.loads_windowed, 2u);
+  EXPECT_EQ((*with)->accesses.loads_gathered, 0u);
+  // Four lanes want 3 * 18 + 4 bytes of 64; both loads share the windows.
+  EXPECT_EQ((*with)->accesses.window_loads, 8u);
+  EXPECT_EQ((*without)->accesses.loads_windowed, 0u);
+  EXPECT_EQ((*without)->accesses.loads_gathered, 2u);
+  EXPECT_EQ((*without)->accesses.window_loads, 0u);
+}
 
 TEST_F(JitTest, SecondProcessTakesCodeFromDisk) {
   {
