@@ -162,6 +162,7 @@ try:
     # Stopped, the terminal is the shell's; continued, the page comes back.
     watch.key("\x1a")
     watch.read_until(lambda: LEAVE in watch.text, "the page's end")
+    os.waitid(os.P_PID, watch.process.pid, os.WSTOPPED | os.WNOWAIT)
     watch.process.send_signal(signal.SIGCONT)
     start = len(watch.text)
     watch.read_until(lambda: "\x1b[?1049h" in watch.text[start:] and "every" in watch.text[start:], "the page again")
