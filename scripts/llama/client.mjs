@@ -1,11 +1,12 @@
 // Generates text with llama.cpp as prebuilt in the npm package node-llama-cpp: on CUDA (the vGPU, when
 // its libraries stand in front) or on the CPU. Nothing in here knows of vgpu.
 //
-// stdout: the generated text, or with --json one JSON document. stderr: progress and timings.
+// stdout: the generated text, or with --json one JSON document, or with --measure lines of JSON. stderr: progress and timings.
 import {readFile} from "node:fs/promises";
 import {availableParallelism} from "node:os";
 import path from "node:path";
 import process from "node:process";
+import {createInterface} from "node:readline/promises";
 import {pathToFileURL} from "node:url";
 import {parseArgs} from "node:util";
 
@@ -22,6 +23,9 @@ const kUsage = `usage: client.mjs --model FILE.gguf [options] PROMPT...
   --follow FILE      for each prompt of a --json document take that document's tokens, one by one, and
                      report beside each what this run would have chosen
   --probabilities    with --follow: the log-probabilities of both as well (several times slower)
+  --measure          no prompts: measures what each line of stdin asks for, {"prompt": N, "tokens": M}, and writes a
+                     line of JSON for it: the seconds until the first token of a prompt of N made-up tokens, and
+                     of each of the M - 1 after it. The first line on stdout says what was loaded, and how long it took
   --verbose          llama.cpp's log on stderr
 
 Several prompts are answered one after the other, each in an empty context.`;
@@ -33,7 +37,8 @@ function parse_command_line() {
         allowPositionals: true,
         options: {
             "model": text, "packages": text, "cpu": flag, "gpu-layers": text, "max-tokens": text, "context": text,
-            "temperature": text, "seed": text, "json": flag, "follow": text, "probabilities": flag, "verbose": flag, "help": flag
+            "temperature": text, "seed": text, "json": flag, "follow": text, "probabilities": flag, "measure": flag,
+            "verbose": flag, "help": flag
         }
     });
     if (values.help) {
@@ -58,6 +63,7 @@ function parse_command_line() {
         json: values.json,
         follow: values.follow,
         probabilities: values.probabilities,
+        measure: values.measure,
         verbose: values.verbose,
         prompts: positionals
     };
@@ -65,7 +71,7 @@ function parse_command_line() {
         throw new Error("--model FILE.gguf is missing");
     if (!options.packages)
         throw new Error("--packages DIR is missing, and VGPU_LLAMA_DIR is not set");
-    if (options.prompts.length === 0 && !options.follow)
+    if (options.prompts.length === 0 && !options.follow && !options.measure)
         throw new Error("no prompt given");
     return options;
 }
@@ -179,12 +185,50 @@ async function answer(loaded, options, sequence, prompt, follow, on_text) {
     };
 }
 
+/** N tokens of ordinary text, the same ones every time: every one of the vocabulary's middle by a fixed stride. */
+function made_up_tokens(model, count) {
+    const vocabulary = model.fileInfo.metadata.tokenizer.ggml.tokens.length;
+    const ordinary = Math.floor(vocabulary / 2);
+    return Array.from({length: count}, (_, index) => Math.floor(vocabulary / 4) + ((index * 7919) % ordinary));
+}
+
+/** Seconds of the first token, which the whole prompt takes, and of each further one, in an empty context. */
+async function measure_one(model, sequence, {prompt, tokens}) {
+    await sequence.clearHistory();
+    const seconds = [];
+    // A model of random weights may well choose a token that ends the text: it goes on all the same.
+    const generator = sequence.evaluateWithMetadata(
+        made_up_tokens(model, prompt), {}, {temperature: 0, yieldEogToken: true});
+    const chosen = [];
+    let before = performance.now();
+    while (chosen.length < tokens) {
+        const next = await generator.next();
+        if (next.done)
+            throw new Error(`the text ended after ${chosen.length} of ${tokens} tokens`);
+        const now = performance.now();
+        seconds.push((now - before) / 1000);
+        before = now;
+        chosen.push(next.value.token);
+    }
+    await generator.return();
+    const [prompt_seconds, ...token_seconds] = seconds;
+    return {prompt, tokens, prompt_seconds, token_seconds, chosen};
+}
+
+/** Answers requests until stdin ends. */
+async function measure(loaded, sequence, about) {
+    await write(process.stdout, JSON.stringify(about) + "\n");
+    for await (const line of createInterface({input: process.stdin, crlfDelay: Infinity}))
+        await write(process.stdout, JSON.stringify(await measure_one(loaded.model, sequence, JSON.parse(line))) + "\n");
+}
+
 async function main() {
     const options = parse_command_line();
     const follow = options.follow ? JSON.parse(await readFile(options.follow, "utf8")).answers : null;
     const prompts = follow ? follow.map((one) => one.prompt) : options.prompts;
 
-    if (!options.json)
+    const quiet = options.json || options.measure;
+    if (!quiet)
         process.stderr.write(`loading ${path.basename(options.model)} on ${options.cpu ? "the CPU" : "CUDA"} ...\n`);
     const loaded = await load(options);
     const {llama, model, offload} = loaded;
@@ -196,15 +240,26 @@ async function main() {
     const sequence = context.getSequence();
     const context_seconds = seconds_since(context_started);
     const where = options.cpu ? "CPU" : names.join(", ");
-    if (!options.json) {
+    const about = {
+        device: where,
+        gpu: llama.gpu,
+        layers: offload.layers,
+        offloaded_layers: offload.offloaded,
+        backend_seconds: loaded.backend_seconds,
+        model_seconds: loaded.model_seconds,
+        context_seconds
+    };
+    if (!quiet) {
         process.stderr.write(
             `${where}: ${offload.offloaded}/${offload.layers ?? model.gpuLayers} layers on the device; ` +
             `back end in ${loaded.backend_seconds.toFixed(1)} s, model in ${loaded.model_seconds.toFixed(1)} s, ` +
             `context in ${context_seconds.toFixed(1)} s\n\n`);
     }
 
+    if (options.measure)
+        await measure(loaded, sequence, about);
     const answers = [];
-    for (const [index, prompt] of prompts.entries()) {
+    for (const [index, prompt] of options.measure ? [] : prompts.entries()) {
         const pending = [];
         const one = await answer(loaded, options, sequence, prompt, follow ? follow[index].tokens : null, (piece) => {
             if (!options.json)
@@ -223,16 +278,7 @@ async function main() {
         }
     }
     if (options.json) {
-        await write(process.stdout, JSON.stringify({
-            device: where,
-            gpu: llama.gpu,
-            layers: offload.layers,
-            offloaded_layers: offload.offloaded,
-            backend_seconds: loaded.backend_seconds,
-            model_seconds: loaded.model_seconds,
-            context_seconds,
-            answers
-        }) + "\n");
+        await write(process.stdout, JSON.stringify({...about, answers}) + "\n");
     }
     await context.dispose();
     await model.dispose();

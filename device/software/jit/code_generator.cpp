@@ -77,7 +77,8 @@ struct CodeGenerator::Impl {
   }
 };
 
-CodeGenerator::CodeGenerator(const std::string& cpu, const std::string& features, int opt_level)
+CodeGenerator::CodeGenerator(const std::string& cpu, const std::string& features, int opt_level,
+                             bool unconfined)
     : impl_(std::make_unique<Impl>()) {
   static std::once_flag once;
   std::call_once(once, [] {
@@ -85,6 +86,7 @@ CodeGenerator::CodeGenerator(const std::string& cpu, const std::string& features
     llvm::InitializeNativeTargetAsmPrinter();
   });
   impl_->opt_level = opt_level;
+  impl_->target.unconfined = unconfined;
   impl_->triple = llvm::sys::getProcessTriple();
   if (cpu.empty()) {
     impl_->cpu = llvm::sys::getHostCPUName().str();

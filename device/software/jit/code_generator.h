@@ -27,7 +27,8 @@ class LoadedCode {
 // Thread-safe after construction.
 class CodeGenerator {
  public:
-  CodeGenerator(const std::string& cpu, const std::string& features, int opt_level);
+  // `unconfined`: see Options.
+  CodeGenerator(const std::string& cpu, const std::string& features, int opt_level, bool unconfined = false);
   ~CodeGenerator();
 
   // Why nothing can be compiled here (a processor without AVX2, say); empty if all is well.

@@ -24,11 +24,14 @@ std::pair<std::int64_t, std::int64_t> span_of(const ir::LaneTable& table) {
 
 }  // namespace
 
+Value* Emitter::bound(llvm::Intrinsic::ID kind, Value* value, Value* limit) {
+  return target_.unconfined ? value : b_.CreateBinaryIntrinsic(kind, value, limit);
+}
+
 // Offset of the address in the window, clamped to its end (where nothing is mapped).
 Value* Emitter::confine(Value* address) {
   Value* offset = b_.CreateSub(address, same(address, Type::kI64, kDeviceWindowBase));
-  return b_.CreateBinaryIntrinsic(llvm::Intrinsic::umin, offset,
-                                  same(address, Type::kI64, kDeviceWindowBytes));
+  return bound(llvm::Intrinsic::umin, offset, same(address, Type::kI64, kDeviceWindowBytes));
 }
 
 Emitter::Place Emitter::place_global(const Inst& inst, std::uint32_t bytes) {
@@ -80,15 +83,14 @@ Emitter::Place Emitter::place_shared(const Inst& inst, std::uint32_t bytes) {
     }
     if (high - low + bytes <= 4096) {
       Value* at = b_.CreateAdd(scalar(address), i32(offset + static_cast<std::uint64_t>(low)));
-      at = b_.CreateBinaryIntrinsic(llvm::Intrinsic::smin, at, shared_limit_);
-      at = b_.CreateBinaryIntrinsic(llvm::Intrinsic::smax, at,
-                                    i32(table == nullptr ? 0 : ~std::uint64_t{4095}));
+      at = bound(llvm::Intrinsic::smin, at, shared_limit_);
+      at = bound(llvm::Intrinsic::smax, at, i32(table == nullptr ? 0 : ~std::uint64_t{4095}));
       Value* wide = b_.CreateSub(b_.CreateSExt(at, b_.getInt64Ty()), i64(static_cast<std::uint64_t>(low)));
       return {b_.CreateGEP(b_.getInt8Ty(), base, wide), nullptr, table};
     }
   }
   Value* all = b_.CreateAdd(vector(address), constant(Type::kI32, offset, true));
-  all = b_.CreateBinaryIntrinsic(llvm::Intrinsic::umin, all, splat(shared_limit_));
+  all = bound(llvm::Intrinsic::umin, all, splat(shared_limit_));
   return {base, all, nullptr};
 }
 
@@ -100,7 +102,7 @@ Emitter::Place Emitter::place_local(const Inst& inst, std::uint32_t bytes) {
   Value* window = b_.CreateIntToPtr(i64(kDeviceWindowBase), b_.getPtrTy());
   const auto clamp = [&](Value* at) {
     at = b_.CreateAdd(at, same(at, Type::kI32, offset));
-    at = b_.CreateBinaryIntrinsic(llvm::Intrinsic::umin, at, same(at, Type::kI32, last));
+    at = bound(llvm::Intrinsic::umin, at, same(at, Type::kI32, last));
     return b_.CreateZExt(at, same_type(at, Type::kI64));
   };
   Value* at = shape(address).is_uniform() ? splat(clamp(scalar(address))) : clamp(vector(address));
@@ -118,7 +120,7 @@ Emitter::Place Emitter::place_param(const Inst& inst, std::uint32_t) {
   const auto offset = static_cast<std::uint64_t>(inst.imm);
   const auto clamp = [&](Value* at) {
     at = b_.CreateAdd(at, same(at, Type::kI64, offset));
-    return b_.CreateBinaryIntrinsic(llvm::Intrinsic::umin, at, same(at, Type::kI64, function_.param_bytes));
+    return bound(llvm::Intrinsic::umin, at, same(at, Type::kI64, function_.param_bytes));
   };
   if (shape(address).is_uniform())
     return {b_.CreateGEP(b_.getInt8Ty(), params_, clamp(scalar(address))), nullptr, nullptr};

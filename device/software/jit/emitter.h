@@ -27,6 +27,7 @@ namespace vgpu::software::jit {
 struct Target {
   bool avx512 = false;  // F, BW, DQ, VL
   bool vnni = false;
+  bool unconfined = false;  // see Options
 };
 
 // A warp's code as made without guarded claims, if any were made.
@@ -156,7 +157,8 @@ class Emitter {
   Place place_shared(const Inst& inst, std::uint32_t bytes);
   Place place_local(const Inst& inst, std::uint32_t bytes);
   Place place_param(const Inst& inst, std::uint32_t bytes);
-  V confine(V address);  // scalar or vector: offset in the window, clamped
+  V confine(V address);                                 // scalar or vector: offset in the window, clamped
+  V bound(llvm::Intrinsic::ID kind, V value, V limit);  // every clamp of an address goes through here
   V lane_offsets(const Place& place);
   V pointers(const Place& place);
   [[nodiscard]] static bool is_contiguous(const Place& place, std::uint32_t bytes);

@@ -58,8 +58,8 @@ Error from(const ir::LowerError& error) {
 struct Jit::Impl {
   explicit Impl(Options given)
       : options(std::move(given)),
-        generator(options.cpu, options.features, options.opt_level),
-        cache(options.cache_directory, options.cache_bytes) {}
+        generator(options.cpu, options.features, options.opt_level, options.unconfined),
+        cache(options.unconfined ? std::filesystem::path() : options.cache_directory, options.cache_bytes) {}
 
   std::expected<std::shared_ptr<const CompiledKernel>, Error> compile(const ptx::Module& module,
                                                                       std::string_view kernel,

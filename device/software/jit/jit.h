@@ -80,6 +80,10 @@ struct Options {
   std::string cpu = {};                                // empty: the host's; a name LLVM knows otherwise
   std::string features = {};                           // with `cpu`: LLVM feature string
   Passes passes = {};
+  // Without the confinement of addresses: a kernel can reach all memory of this process. Only for measuring
+  // what confinement costs, with kernels that are trusted; such code is never kept on disk. No option of a
+  // program sets it.
+  bool unconfined = false;
   bool verify = false;  // run the verifiers of both forms after every pass
   // Called with the text of each stage ("ir", "shapes", "llvm", "llvm-optimised"); for tests and inspection.
   std::function<void(std::string_view stage, const std::string& text)> dump = {};

@@ -117,6 +117,29 @@ TEST_F(JitTest, AnotherBlockShapeIsAnotherEntry) {
   EXPECT_EQ(jit.counters().compiled, 2u);
 }
 
+// Code whose addresses are not confined may not come to anybody who did not ask for it.
+TEST_F(JitTest, UnconfinedCodeIsNeitherKeptNorTakenFromDisk) {
+  const auto clamps = [&](bool unconfined) {
+    Options asked = options();
+    asked.unconfined = unconfined;
+    std::size_t found = 0;
+    asked.dump = [&](std::string_view stage, const std::string& text) {
+      if (stage != "llvm") return;
+      for (auto at = text.find("call i64 @llvm.umin"); at != std::string::npos;
+           at = text.find("call i64 @llvm.umin", at + 1))
+        ++found;
+    };
+    Jit jit(asked);
+    EXPECT_TRUE(jit.compile(*module_, "store", shape(64)).has_value());
+    EXPECT_EQ(jit.counters().compiled, 1u);
+    return found;
+  };
+  EXPECT_EQ(clamps(true), 0u);
+  EXPECT_TRUE(std::filesystem::is_empty(directory_));
+  EXPECT_GT(clamps(false), 0u);
+  EXPECT_EQ(clamps(true), 0u);
+}
+
 TEST_F(JitTest, DamagedEntryIsCompiledAnew) {
   ASSERT_TRUE(Jit(options()).compile(*module_, "store", shape(64)).has_value());
   const auto path = only_entry();
