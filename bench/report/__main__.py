@@ -13,7 +13,7 @@ import pathlib
 import shutil
 import sys
 
-from . import compare, goals, machine, model, page
+from . import compare, goals, machine, model, page, software_goals
 
 
 def _write(path: str, text: str) -> None:
@@ -24,9 +24,14 @@ def _write(path: str, text: str) -> None:
     os.replace(part, target)
 
 
+def _rows(results: model.Results) -> tuple[goals.Row, ...]:
+    """The goals that a file is to be held against: it says which."""
+    return software_goals.SOFTWARE_GOALS if results.raw.get("goals") == "software" else goals.GOALS
+
+
 def _merge(arguments: argparse.Namespace) -> int:
     merged: dict = {"format": model.FORMAT, "suites": [], "failures": [], "environment": []}
-    for key in ("started", "commit", "mode", "command"):
+    for key in ("started", "commit", "mode", "command", "goals"):
         if value := getattr(arguments, key):
             merged[key] = value
     for path in arguments.suite:
@@ -44,12 +49,14 @@ def _merge(arguments: argparse.Namespace) -> int:
 
 
 def _render(arguments: argparse.Namespace) -> int:
-    _write(arguments.out, page.render(model.load(arguments.file)))
+    results = model.load(arguments.file)
+    _write(arguments.out, page.render(results, _rows(results)))
     return 0
 
 
 def _goals(arguments: argparse.Namespace) -> int:
-    outcomes = goals.evaluate(model.load(arguments.file))
+    results = model.load(arguments.file)
+    outcomes = goals.evaluate(results, _rows(results))
     print(
         goals.markdown(outcomes)
         if arguments.markdown
@@ -85,7 +92,7 @@ def main() -> int:
     command.add_argument(
         "--environment", action="append", default=[], metavar="SUITE:FILE", help="what `machine` wrote before the suite"
     )
-    for key in ("started", "commit", "mode", "command"):
+    for key in ("started", "commit", "mode", "command", "goals"):
         command.add_argument(f"--{key}")
     command.set_defaults(run=_merge)
 

@@ -14,6 +14,7 @@ from .measure import Figure, Measured, Missing, absolute, ratio, select
 from .model import Results
 
 RING, TRANSPORT, LOAD = "ring_bench", "transport_bench", "model_load"
+KERNELS, LLAMA = "kernel_bench", "llama_bench"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Check:
     unit: str = "x"
     at_most: bool = True
     strictly: bool = False
+    spread: bool = False  # the least and the greatest round are shown, too
 
     @property
     def goal(self) -> str:
@@ -53,7 +55,13 @@ class Outcome:
 
     @property
     def measured(self) -> str:
-        return "-" if isinstance(self.figure, Missing) else units.quantity(self.figure.value, self.figure.unit)
+        if isinstance(self.figure, Missing):
+            return "-"
+        value = units.quantity(self.figure.value, self.figure.unit)
+        if not self.check.spread or len(self.figure.rounds) < 2:
+            return value
+        least, most = (units.quantity(bound(self.figure.rounds), self.figure.unit) for bound in (min, max))
+        return f"{value} ({least.removesuffix(' ×')} to {most.removesuffix(' ×')})"
 
     @property
     def verdict(self) -> str:

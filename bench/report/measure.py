@@ -110,6 +110,23 @@ def _of_pair(result: Result, name: str) -> object:
     return result.variant if name == "variant" else result.parameters.get(name)
 
 
+def difference(top: Find, bottom: Find, field: str = "p50") -> Callable[[Results], Figure]:
+    """How much more top takes than bottom, in ns: the median over the rounds."""
+
+    def compute(results: Results) -> Figure:
+        for find in (top, bottom):
+            if not find(results):
+                return absent(results, find)
+        one, other = top(results)[0], bottom(results)[0]
+        values = [above - below for above, below in zip(cost(one, field), cost(other, field))]
+        if not values:
+            return Missing(f"{top.words} and {bottom.words} have no rounds in common")
+        basis = f"{describe(one, field)} - {describe(other, field)}"
+        return Measured(statistics.median(values), "ns", tuple(values), basis)
+
+    return compute
+
+
 def ratio(
     top: Find,
     bottom: Find,

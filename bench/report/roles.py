@@ -32,6 +32,10 @@ _NAMES = {
     "cpp": "C++, one core",
     "cpp_all_cores": "C++, all cores",
     "cpu": "the same client on its CPU",
+    "vgpu_unconfined": "vgpu, addresses not confined",
+    "vgpu_empty_cache": "vgpu, nothing in its cache",
+    "vgpu_with_cache": "vgpu, with its cache",
+    "read_model": "reading the model",
 }
 
 

@@ -5,6 +5,7 @@ SUITES = {
     "transport_bench": "The transport, through the CUDA API",
     "kernel_bench": "Kernels on the software device",
     "model_load": "Loading a model",
+    "llama_bench": "Models on the software device",
 }
 
 # (suite, name): title, and what the reader should know of it.
@@ -68,6 +69,17 @@ TEXTS = {
         "The demo's client loads its model",
         "The loading call alone, as the client times it, on a device that is warm and has loaded the model before. "
         "Beside it: the file from the page cache into memory, and one memcpy.",
+    ),
+    ("llama_bench", "generation"): (
+        "Generation",
+        "Tokens a second behind a short prompt. The clients stay loaded and generate in turn, on a warm cache, with as "
+        "many threads each as there are processors. The 1B llamas have random weights.",
+    ),
+    ("llama_bench", "token"): ("One token", "Of the same runs; the goals are about the medians."),
+    ("llama_bench", "prefill"): ("Prefill", "From a prompt of 512 tokens to the first of the answer."),
+    ("llama_bench", "start"): (
+        "Start of the demo",
+        "From the command until the second token, by which every kernel has been compiled or found in the cache.",
     ),
     ("kernel_bench", "empty_kernel"): (
         "An empty kernel",

