@@ -66,6 +66,13 @@ struct GlobalInfo {
   uint64_t bytes = 0;
 };
 
+// One kernel at one block shape, as KernelFigures tells it.
+struct KernelReport {
+  protocol::KernelFiguresReply figures;  // name_bytes and count_bytes are the executor's to set
+  std::string name;
+  std::string counts;  // lines "name value"
+};
+
 class Context {
  public:
   virtual ~Context() = default;  // frees everything the context holds
@@ -122,6 +129,9 @@ class Context {
   virtual Result<void> wait_event(uint32_t stream, uint32_t event) = 0;
   virtual Result<void> destroy_event(uint32_t event) = 0;
   virtual Result<uint64_t> event_time(uint32_t event) = 0;  // nanoseconds, monotonic
+
+  // Of the backend, not of this context alone. One that keeps no figures knows of no kernels.
+  virtual Result<KernelReport> kernel_figures([[maybe_unused]] uint32_t index) { return KernelReport{}; }
 
   // Returns when everything handed over so far has executed.
   virtual Result<void> wait_idle() = 0;

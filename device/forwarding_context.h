@@ -94,6 +94,8 @@ class ForwardingContext : public Context {
   Result<void> destroy_event(uint32_t event) override { return inner_->destroy_event(event); }
   Result<uint64_t> event_time(uint32_t event) override { return inner_->event_time(event); }
 
+  Result<KernelReport> kernel_figures(uint32_t index) override { return inner_->kernel_figures(index); }
+
   Result<void> wait_idle() override { return inner_->wait_idle(); }
   void cancel() override { inner_->cancel(); }
   uint64_t memory_in_use() const override { return inner_->memory_in_use(); }

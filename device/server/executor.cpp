@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <exception>
 #include <new>
@@ -167,6 +168,21 @@ void Executor::on(const protocol::RefusedRequest& r, std::span<const std::byte> 
     if (c < ' ' || c > '~') c = '?';
   }
   fail(static_cast<Status>(r.status), std::move(reason));
+}
+
+void Executor::on(const protocol::KernelFiguresRequest& r, std::span<const std::byte>) {
+  auto report = context_.kernel_figures(r.index);
+  if (!check(report)) return;
+  auto& figures = report->figures;
+  // A name may be longer than an answer; nobody needs all of one that is.
+  const std::size_t room =
+      config_.reply_payload_bytes -
+      std::min<std::size_t>(config_.reply_payload_bytes, sizeof figures + report->counts.size());
+  std::string text = report->name.substr(0, room);
+  figures.name_bytes = static_cast<uint32_t>(text.size());
+  figures.count_bytes = static_cast<uint32_t>(report->counts.size());
+  text += report->counts;
+  reply_with(figures, std::as_bytes(std::span(text)));
 }
 
 // --- Memory --------------------------------------------------------------------------------------

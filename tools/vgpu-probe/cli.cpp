@@ -70,6 +70,10 @@ const std::vector<Example>& examples() {
        "what failed, and why"},
       {"latency", "vgpu-probe latency --count 100000", "enough round trips for a p99.9"},
       {"bandwidth", "vgpu-probe bandwidth --largest 64M", "up to copies of 64 MiB"},
+      {"kernels", "vgpu-probe kernels", "after or while a program runs: where its time goes"},
+      {"kernels", "vgpu-probe kernels --top 3 --details", "all that is known of the three slowest"},
+      {"kernels", "vgpu-probe kernels --json | jq '.kernels[] | [.time_ns, .function]'",
+       "for scripts; what took longest comes first"},
       {"topo", "vgpu-probe topo", "the machine, and where to run programs"},
       {"topo", "vgpu-probe topo --svg machine.svg", "the same as a drawing"},
       {"watch", "vgpu-probe watch", "all devices, live; h shows the keys"},
@@ -131,6 +135,13 @@ CommandLine::CommandLine()
       ->add_option("--largest", largest_, "Bytes of the largest copy, with K, M or G (16M)")
       ->transform(CLI::AsSizeValue(false).description(""))
       ->check(CLI::Range(uint64_t{64}, uint64_t{1} << 32).description(""));
+  auto* kernels =
+      add("kernels",
+          "What ran since the device started: how often, how long, how it was compiled; what took "
+          "longest first",
+          kAll);
+  kernels->add_option("--top", kernels_.most, "Show so many (20); 0: all");
+  kernels->add_flag("--details", kernels_.details, "Everything known of each");
   add("topo", "The machine, where the device is in it, and which processors to use", kAll)
       ->add_option("--svg", svg_file_, "Draw it into this file; - is standard output");
   auto* watch = add("watch", "Devices and channels as they work; on a terminal a live view with keys", kAll);
@@ -161,6 +172,7 @@ int CommandLine::dispatch() const {
   if (command == "test") return test_device(request_);
   if (command == "latency") return measure_latency(request_, round_trips_);
   if (command == "bandwidth") return measure_bandwidth(request_, largest_);
+  if (command == "kernels") return show_kernels(request_, kernels_);
   if (command == "topo") return show_topology(request_, svg_file_);
   if (command == "watch") return watch_devices(request_, interval_, looks_);
   if (command == "dump") return dump_all(request_, dump_file_);

@@ -32,6 +32,7 @@ class CommandLine {
   bool all_channels_ = false;
   uint32_t round_trips_ = 10'000;
   uint64_t largest_ = 16U << 20;
+  KernelOptions kernels_;
   std::string svg_file_;
   double interval_ = 1;
   uint64_t looks_ = 0;

@@ -2,6 +2,7 @@
 // or 1 when there is nothing to tell or something is wrong, with the reason on standard error.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -28,5 +29,12 @@ int watch_devices(const Request& request, double interval_seconds, uint64_t coun
 int dump_all(const Request& request, const std::string& file);
 // Copies from 64 bytes to `largest` bytes.
 int measure_bandwidth(const Request& request, uint64_t largest);
+
+struct KernelOptions {
+  std::size_t most = 20;  // kernels to show as text; 0: all
+  bool details = false;
+};
+// What ran since the device started, what took longest first. JSON always has all of it.
+int show_kernels(const Request& request, const KernelOptions& options);
 
 }  // namespace vgpu::tools

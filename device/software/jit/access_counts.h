@@ -21,4 +21,22 @@ struct AccessCounts {
 };
 static_assert(sizeof(AccessCounts) == 64);
 
+// What vgpu-probe calls them (docs/probe.md), in the order in which it shows them.
+struct AccessName {
+  const char* name;
+  std::uint32_t AccessCounts::* member;
+};
+inline constexpr AccessName kAccessNames[] = {
+    {"loads_uniform", &AccessCounts::loads_uniform},
+    {"loads_contiguous", &AccessCounts::loads_contiguous},
+    {"loads_windowed", &AccessCounts::loads_windowed},
+    {"window_loads", &AccessCounts::window_loads},
+    {"loads_gathered", &AccessCounts::loads_gathered},
+    {"stores_contiguous", &AccessCounts::stores_contiguous},
+    {"stores_scattered", &AccessCounts::stores_scattered},
+    {"branches", &AccessCounts::branches},
+    {"branches_parting", &AccessCounts::branches_parting},
+    {"guards", &AccessCounts::guards},
+};
+
 }  // namespace vgpu::software::jit

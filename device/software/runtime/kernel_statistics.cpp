@@ -6,34 +6,95 @@
 #include <algorithm>
 
 namespace vgpu::software {
+namespace {
 
-std::shared_ptr<KernelRecord> KernelStatistics::record(std::string_view name, const jit::LaunchShape& shape,
-                                                       const jit::CompiledKernel& code) {
-  const std::lock_guard lock(mutex_);
+void raise_to(std::atomic<uint64_t>& word, uint64_t value) {
+  uint64_t now = word.load(std::memory_order_relaxed);
+  while (value > now && !word.compare_exchange_weak(now, value, std::memory_order_relaxed)) {
+  }
+}
+
+void lower_to(std::atomic<uint64_t>& word, uint64_t value) {
+  uint64_t now = word.load(std::memory_order_relaxed);
+  while (value < now && !word.compare_exchange_weak(now, value, std::memory_order_relaxed)) {
+  }
+}
+
+}  // namespace
+
+void KernelRecord::add_launch(uint64_t took_nanoseconds, uint64_t ran_blocks) {
+  launches.fetch_add(1, std::memory_order_relaxed);
+  blocks.fetch_add(ran_blocks, std::memory_order_relaxed);
+  nanoseconds.fetch_add(took_nanoseconds, std::memory_order_relaxed);
+  raise_to(longest_nanoseconds, took_nanoseconds);
+  if (ran_blocks != 0) lower_to(least_picoseconds, took_nanoseconds * 1000 / ran_blocks);
+}
+
+std::shared_ptr<KernelRecord> KernelStatistics::find_or_add(std::string_view name,
+                                                            const jit::LaunchShape& shape) {
   for (const auto& record : records_) {
     if (record->name == name && record->shape == shape) return record;
   }
-  if (records_.size() >= kMaxRecords) {
-    if (!others_) others_ = std::make_shared<KernelRecord>();
-    return others_;
-  }
+  const bool full = records_.size() >= kMaxRecords;
+  if (full && records_.back()->name.empty()) return records_.back();
   auto record = std::make_shared<KernelRecord>();
-  record->name = name;
-  record->shape = shape;
-  record->accesses = code.accesses;
-  record->from_cache = code.from_cache;
-  record->compile_seconds = code.compile_seconds;
+  if (!full) {
+    record->name = name;
+    record->shape = shape;
+  }
   records_.push_back(record);
   return record;
 }
 
-std::string KernelStatistics::table() const {
-  std::vector<std::shared_ptr<KernelRecord>> records;
-  {
-    const std::lock_guard lock(mutex_);
-    records = records_;
-    if (others_) records.push_back(others_);
+std::shared_ptr<KernelRecord> KernelStatistics::record(std::string_view name, const jit::LaunchShape& shape,
+                                                       const jit::CompiledKernel& code) {
+  const std::lock_guard lock(mutex_);
+  auto record = find_or_add(name, shape);
+  (code.from_cache ? record->from_cache : record->compiled).fetch_add(1, std::memory_order_relaxed);
+  record->compile_nanoseconds.fetch_add(static_cast<uint64_t>(code.compile_seconds * 1e9),
+                                        std::memory_order_relaxed);
+  // The same for all code of one kernel and shape.
+  if (!record->name.empty()) record->accesses = code.accesses;
+  return record;
+}
+
+std::shared_ptr<KernelRecord> KernelStatistics::record(std::string_view name) {
+  const std::lock_guard lock(mutex_);
+  return find_or_add(name, jit::LaunchShape{.ntid = {0, 0, 0}});
+}
+
+device::KernelReport KernelStatistics::report(uint32_t index) const {
+  const std::lock_guard lock(mutex_);
+  device::KernelReport report;
+  report.figures.kernels = static_cast<uint32_t>(records_.size());
+  if (index >= records_.size()) return report;
+  const KernelRecord& record = *records_[index];
+  auto& figures = report.figures;
+  figures.block_x = record.shape.ntid[0];
+  figures.block_y = record.shape.ntid[1];
+  figures.block_z = record.shape.ntid[2];
+  figures.compiled = record.compiled.load(std::memory_order_relaxed);
+  figures.from_cache = record.from_cache.load(std::memory_order_relaxed);
+  figures.compile_time = record.compile_nanoseconds.load(std::memory_order_relaxed);
+  figures.launches = record.launches.load(std::memory_order_relaxed);
+  figures.blocks = record.blocks.load(std::memory_order_relaxed);
+  figures.time = record.nanoseconds.load(std::memory_order_relaxed);
+  figures.longest = record.longest_nanoseconds.load(std::memory_order_relaxed);
+  const uint64_t least = record.least_picoseconds.load(std::memory_order_relaxed);
+  figures.least_block = least == UINT64_MAX ? 0 : least;
+  figures.generic_warps = record.generic_warps.load(std::memory_order_relaxed);
+  report.name = record.name.empty() ? "(others)" : record.name;
+  if (figures.compiled + figures.from_cache != 0) {
+    for (const auto& [name, member] : jit::kAccessNames) {
+      report.counts += fmt::format("{} {}\n", name, record.accesses.*member);
+    }
   }
+  return report;
+}
+
+std::string KernelStatistics::table() const {
+  const std::lock_guard lock(mutex_);
+  auto records = records_;
   std::erase_if(records, [](const auto& record) { return record->launches.load() == 0; });
   if (records.empty()) return {};
   std::ranges::sort(records, std::ranges::greater(),
@@ -53,9 +114,10 @@ std::string KernelStatistics::table() const {
         static_cast<double>(record->blocks.load()) / static_cast<double>(launches),
         static_cast<double>(record->least_picoseconds.load()) * 1e-3,
         fmt::format("{}x{}x{}", record->shape.ntid[0], record->shape.ntid[1], record->shape.ntid[2]),
-        record->compile_seconds * 1e3, record->from_cache ? "c" : " ", a.loads_uniform, a.loads_contiguous,
-        a.loads_windowed, a.loads_gathered, a.stores_contiguous, a.stores_scattered, a.branches,
-        a.branches_parting, record->name.empty() ? "(others)" : record->name);
+        static_cast<double>(record->compile_nanoseconds.load()) * 1e-6,
+        record->compiled.load() == 0 ? "c" : " ", a.loads_uniform, a.loads_contiguous, a.loads_windowed,
+        a.loads_gathered, a.stores_contiguous, a.stores_scattered, a.branches, a.branches_parting,
+        record->name.empty() ? "(others)" : record->name);
   }
   return text;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -9,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "device/backend.h"
 #include "device/software/jit/jit.h"
 
 namespace vgpu::software {
@@ -18,30 +20,60 @@ struct KernelRecord {
   std::string name;
   jit::LaunchShape shape;
   jit::AccessCounts accesses;  // as first compiled
-  bool from_cache = false;
-  double compile_seconds = 0;
+  std::atomic<uint32_t> compiled{0};
+  std::atomic<uint32_t> from_cache{0};
+  std::atomic<uint64_t> compile_nanoseconds{0};  // of both, parsing included
   std::atomic<uint64_t> launches{0};
   std::atomic<uint64_t> blocks{0};
-  std::atomic<uint64_t> nanoseconds{0};                 // from the start of a launch to its end
+  std::atomic<uint64_t> nanoseconds{0};  // from the start of a launch to its end
+  std::atomic<uint64_t> longest_nanoseconds{0};
   std::atomic<uint64_t> least_picoseconds{UINT64_MAX};  // of a launch, for each of its blocks
+  std::atomic<uint64_t> generic_warps{0};               // that ran by the copy without guards
+
+  void add_launch(uint64_t took_nanoseconds, uint64_t ran_blocks);
+};
+
+// Adds one launch to its kernel's record when it ends, however it ends.
+class TimedLaunch {
+ public:
+  TimedLaunch(KernelRecord& record, uint64_t blocks)
+      : record_(record), blocks_(blocks), start_(std::chrono::steady_clock::now()) {}
+  ~TimedLaunch() {
+    const auto taken = std::chrono::steady_clock::now() - start_;
+    record_.add_launch(
+        static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(taken).count()), blocks_);
+  }
+  TimedLaunch(const TimedLaunch&) = delete;
+  TimedLaunch& operator=(const TimedLaunch&) = delete;
+
+ private:
+  KernelRecord& record_;
+  uint64_t blocks_;
+  std::chrono::steady_clock::time_point start_;
 };
 
 // Thread-safe.
 class KernelStatistics {
  public:
-  // The record of a kernel and shape, the same one for every context. Never null: when there are more than
-  // kMaxRecords, the rest share one without a name.
+  // The record of a kernel and shape, the same one for every context; adds what making `code` took, so ask
+  // once for each code. Never null: when there are more than kMaxRecords, the rest share one without a name.
   std::shared_ptr<KernelRecord> record(std::string_view name, const jit::LaunchShape& shape,
                                        const jit::CompiledKernel& code);
+  // The record of something else that takes its time, by its name.
+  std::shared_ptr<KernelRecord> record(std::string_view name);
+
+  // Records keep their index, in the order of their first use.
+  [[nodiscard]] device::KernelReport report(uint32_t index) const;
   // One line per kernel, those that took longest first; empty if nothing ran.
   [[nodiscard]] std::string table() const;
 
   static constexpr std::size_t kMaxRecords = 4096;
 
  private:
+  std::shared_ptr<KernelRecord> find_or_add(std::string_view name, const jit::LaunchShape& shape);
+
   mutable std::mutex mutex_;
   std::vector<std::shared_ptr<KernelRecord>> records_;
-  std::shared_ptr<KernelRecord> others_;
 };
 
 }  // namespace vgpu::software

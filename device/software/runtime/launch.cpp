@@ -1,7 +1,6 @@
 // SoftwareContext::launch: the checks of a launch, the code for its shape, and its way to the launcher.
 #include <fmt/format.h>
 
-#include <chrono>
 #include <cstring>
 
 #include "device/software/runtime/device_attributes.h"
@@ -13,33 +12,6 @@ namespace {
 // What cooperative groups keep in the workspace of a grid: its size, then the word that grid.sync() counts
 // on.
 constexpr uint64_t kGridWorkspaceBytes = 256;
-
-// Adds one launch to its kernel's record when it ends, however it ends.
-class Timed {
- public:
-  Timed(KernelRecord& record, uint64_t blocks)
-      : record_(record), blocks_(blocks), start_(std::chrono::steady_clock::now()) {}
-  ~Timed() {
-    const auto taken = std::chrono::steady_clock::now() - start_;
-    const auto ns =
-        static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(taken).count());
-    record_.launches.fetch_add(1, std::memory_order_relaxed);
-    record_.blocks.fetch_add(blocks_, std::memory_order_relaxed);
-    record_.nanoseconds.fetch_add(ns, std::memory_order_relaxed);
-    const uint64_t each = ns * 1000 / blocks_;
-    uint64_t least = record_.least_picoseconds.load(std::memory_order_relaxed);
-    while (each < least &&
-           !record_.least_picoseconds.compare_exchange_weak(least, each, std::memory_order_relaxed)) {
-    }
-  }
-  Timed(const Timed&) = delete;
-  Timed& operator=(const Timed&) = delete;
-
- private:
-  KernelRecord& record_;
-  uint64_t blocks_;
-  std::chrono::steady_clock::time_point start_;
-};
 
 std::unexpected<Error> refuse(Status status, std::string_view kernel, std::string why) {
   return std::unexpected(Error{status, fmt::format("launch of {}: {}", kernel, why)});
@@ -137,7 +109,7 @@ Result<void> SoftwareContext::launch(uint32_t stream, const protocol::LaunchRequ
   device_.launches.fetch_add(1, std::memory_order_relaxed);
   device_.blocks.fetch_add(plan.blocks, std::memory_order_relaxed);
   if (!(*code)->record) (*code)->record = device_.kernels.record(kernel.name(), (*code)->shape, compiled);
-  const Timed timed(*(*code)->record, plan.blocks);
+  const TimedLaunch timed(*(*code)->record, plan.blocks);
   if ((request.flags & protocol::kLaunchCooperative) == 0) return keep(device_.launcher->run(plan, runner_));
 
   const uint64_t resident =

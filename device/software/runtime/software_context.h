@@ -56,6 +56,9 @@ class SoftwareContext final : public device::Context {
 
   Result<void> launch(uint32_t stream, const protocol::LaunchRequest& request,
                       std::span<const std::byte> parameters) override;
+  Result<device::KernelReport> kernel_figures(uint32_t index) override {
+    return device_.kernels.report(index);
+  }
   Result<void> gemm(uint32_t stream, const protocol::GemmRequest& request) override;
   Result<void> trsm_batched(uint32_t stream, const protocol::TrsmBatchedRequest& request) override;
 
@@ -104,7 +107,8 @@ class SoftwareContext final : public device::Context {
   std::unordered_map<uint32_t, std::shared_ptr<LoadedModule>> modules_;
   std::unordered_map<uint32_t, std::unique_ptr<LoadedFunction>> functions_;
   std::unordered_set<uint32_t> streams_;
-  std::unordered_map<uint32_t, uint64_t> events_;  // -> time of the last record
+  std::shared_ptr<KernelRecord> gemm_record_, trsm_record_;  // set by the first call
+  std::unordered_map<uint32_t, uint64_t> events_;            // -> time of the last record
 };
 
 }  // namespace vgpu::software

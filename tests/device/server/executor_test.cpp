@@ -73,6 +73,7 @@ TEST_F(ExecutorTest, EveryCommandOfTheTableReachesTheBackend) {
     EXPECT_GE(outcome.reply.size(), info.reply_bytes) << info.name;
   };
   good(PingRequest{.cookie = 5});
+  good(KernelFiguresRequest{.index = 0, .reserved = 0});
   good(MemGetInfoRequest{});
   good(CopyInlineRequest{.destination = memory}, "data");
   good(CopyFromBulkRequest{.destination = memory,
@@ -159,6 +160,7 @@ TEST_F(ExecutorTest, EveryCommandOfTheTableReachesTheBackend) {
                                               "get_global",
                                               "set_max_dynamic_shared",
                                               "launch",
+                                              "kernel_figures",
                                               "gemm",
                                               "trsm_batched",
                                               "create_stream",
@@ -186,6 +188,22 @@ TEST_F(ExecutorTest, WhatTheGuestRefusedIsCountedAndNamedAndChangesNothing) {
   EXPECT_FALSE(execute(RefusedRequest{.status = 0, .opcode = 1}, "x", ring::kNoReply).told);
   EXPECT_EQ(execute(RefusedRequest{.status = 1, .opcode = 0xfffff}, "x", ring::kNoReply).opcode,
             static_cast<uint16_t>(Opcode::kRefused));
+}
+
+TEST_F(ExecutorTest, AKernelsNameIsCutToWhatAnAnswerHolds) {
+  using namespace protocol;
+  state_.kernel_name = std::string(3000, 'k');
+  const auto outcome = execute(KernelFiguresRequest{.index = 0, .reserved = 0});
+  ASSERT_EQ(outcome.status, Status::kSuccess) << outcome.reason;
+  KernelFiguresReply figures;
+  ASSERT_EQ(outcome.reply.size(), ExecutorConfig{}.reply_payload_bytes);
+  std::memcpy(&figures, outcome.reply.data(), sizeof figures);
+  EXPECT_EQ(figures.launches, 7U);
+  const auto text = outcome.reply.subspan(sizeof figures);
+  ASSERT_EQ(figures.name_bytes + figures.count_bytes, text.size());
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(text.data()) + figures.name_bytes, figures.count_bytes),
+            "loads_uniform 3\n");
+  EXPECT_EQ(text[figures.name_bytes - 1], std::byte{'k'});
 }
 
 TEST_F(ExecutorTest, WhatFailsForAnAbandonedGuestIsNotCounted) {

@@ -74,6 +74,7 @@ class FakeState {
     return changed_.wait_for(lock, limit, [&] { return calls_.contains(name); });
   }
 
+  std::string kernel_name = "kernel";  // of the one that there are figures of
   std::atomic<uint64_t> memory_in_use{0};
   std::atomic<int> contexts{0};
 
@@ -206,6 +207,14 @@ class FakeContext final : public Context {
   Result<void> gemm(uint32_t, const protocol::GemmRequest&) override { return plain("gemm"); }
   Result<void> trsm_batched(uint32_t, const protocol::TrsmBatchedRequest&) override {
     return plain("trsm_batched");
+  }
+  Result<KernelReport> kernel_figures(uint32_t) override {
+    return call<KernelReport>("kernel_figures", [&]() -> Result<KernelReport> {
+      KernelReport report{.figures = {}, .name = state_.kernel_name, .counts = "loads_uniform 3\n"};
+      report.figures.kernels = 1;
+      report.figures.launches = 7;
+      return report;
+    });
   }
   Result<void> create_stream(const protocol::StreamCreateRequest&) override { return plain("create_stream"); }
   Result<void> destroy_stream(uint32_t) override { return plain("destroy_stream"); }

@@ -60,9 +60,12 @@ def all_commands(path, good):
     if good:
         ask("latency", path, "--count", "20", status=0)
         ask("bandwidth", path, "--largest", "4k", status=0)
+        ran = ask("kernels", path, status=0)["kernels"]
+        assert any(kernel["function"] == "block_sum" and kernel["launches"] > 0 for kernel in ran), ran
     else:
         ask("latency", path, "--count", "20", status=1, definition="error")
         ask("bandwidth", path, "--largest", "4k", status=1, definition="error")
+        ask("kernels", path, status=1, definition="error")
 
 
 folder = tempfile.mkdtemp(prefix="vgpu-schema-test-")
@@ -110,7 +113,7 @@ try:
     assert foreign["health"] == "no region" and "secret" not in json.dumps(ask("dump", copy)), foreign
     all_commands(copy, False)
 
-    for command in ("show", "test", "latency", "bandwidth"):
+    for command in ("show", "test", "latency", "bandwidth", "kernels"):
         ask(command, path + "-none", status=1, definition="error")
     valid("error", json.loads(run("show", "no-such-guest", "--json", status=1)), "show no-such-guest")
 finally:

@@ -81,6 +81,7 @@ def check_width(text, columns, what):
 def every_command(path, columns):
     for command in (["list"], ["show", path], ["show", "--all", path], ["topo", path], ["test", path],
                     ["latency", path, "--count", "20"], ["bandwidth", path, "--largest", "1k"],
+                    ["kernels", path, "--top", "2"], ["kernels", path, "--details"],
                     ["watch", path, "--count", "1", "--interval", "0.1"], ["dump", path, "-o", folder + "/dump"]):
         terminal = Terminal(*command, columns=columns, VGPU_DEVICE=path)
         status = terminal.end()
@@ -114,7 +115,7 @@ def start_device():
 
 device = start_device()
 try:
-    for command in ("list", "show", "test", "latency", "bandwidth", "topo", "watch", "dump", "completion", "man"):
+    for command in ("list", "show", "test", "latency", "bandwidth", "kernels", "topo", "watch", "dump", "completion", "man"):
         help_text = Terminal(command, "--help")
         assert help_text.end() == 0
         check_width(help_text.text, 80, f"{command} --help")

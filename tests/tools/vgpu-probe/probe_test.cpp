@@ -72,7 +72,7 @@ TEST(Probe, ListsTheDeviceThatTheEnvironmentNames) {
 }
 
 TEST(Probe, SaysWhatToDoWhenTheNamedDeviceIsNotThere) {
-  for (const char* command : {"show", "test", "latency", "bandwidth"}) {
+  for (const char* command : {"show", "test", "latency", "bandwidth", "kernels"}) {
     const auto answer = probe({command, "/dev/shm/vgpu-not-there"}, true);
     EXPECT_EQ(answer.status, 1) << command;
     EXPECT_THAT(answer.text, HasSubstr("/dev/shm/vgpu-not-there")) << command;
@@ -146,7 +146,7 @@ TEST(Probe, AGuestsRegionIsListedByNameAndNotUsedFromTheHost) {
     const auto shown = probe({"show", "vm1", "--guests-dir", directory});
     EXPECT_EQ(shown.status, 0);
     EXPECT_THAT(shown.text, HasSubstr("region of a virtual machine's guest (vm1)"));
-    for (const char* command : {"latency", "bandwidth"}) {
+    for (const char* command : {"latency", "bandwidth", "kernels"}) {
       const auto refused = probe({command, "vm1", "--guests-dir", directory}, true);
       EXPECT_EQ(refused.status, 1) << command;
       EXPECT_THAT(refused.text, HasSubstr("which alone knows who owns")) << command;

@@ -126,6 +126,51 @@ TEST(ProbeBandwidth, MeasuresBothDirectionsUpToTheLargestSize) {
   EXPECT_TRUE(device::testing::eventually([&] { return device.memory_in_use() == 0; }));
 }
 
+// The suite's kernels, asked for when the process that launched them is gone.
+TEST(ProbeKernels, TellsWhatRanHowOftenAndHowItWasCompiled) {
+  SystemDevice device;
+  EXPECT_THAT(probe({"kernels", device.path()}).text, HasSubstr("nothing has run on " + device.path()));
+  ASSERT_EQ(probe({"test", device.path()}).status, 0);
+  const auto answer = probe({"kernels", device.path(), "--json"});
+  ASSERT_EQ(answer.status, 0) << answer.text;
+  const auto json = answer.json();
+  std::map<std::string, nlohmann::json> kernels;
+  uint64_t launches = 0;
+  uint64_t before = UINT64_MAX;
+  for (const auto& kernel : json["kernels"]) {
+    kernels[kernel["function"]] = kernel;
+    launches += kernel["launches"].get<uint64_t>();
+    EXPECT_LE(kernel["time_ns"].get<uint64_t>(), before) << "what took longest comes first";
+    before = kernel["time_ns"];
+    EXPECT_LE(kernel["longest_ns"], kernel["time_ns"]) << kernel;
+  }
+  EXPECT_EQ(json["launches"], launches);
+  ASSERT_TRUE(kernels.contains("block_sum")) << answer.text;
+  const auto& sum = kernels["block_sum"];
+  EXPECT_EQ(sum["block"], (nlohmann::json{256, 1, 1}));
+  EXPECT_EQ(sum["launches"], 1);
+  EXPECT_EQ(sum["blocks"], 32);
+  EXPECT_EQ(sum["compiled"], 1);
+  EXPECT_EQ(sum["from_cache"], 0);
+  EXPECT_GT(sum["compile_ns"], 0);
+  EXPECT_GT(sum["counts"]["loads_contiguous"], 0) << "each thread loads one element of a row";
+  EXPECT_EQ(sum["counts"]["loads_gathered"], 0);
+  EXPECT_TRUE(kernels.contains("(BLAS: gemm)"));
+
+  // Another process finds the code in the cache, and adds to the same record.
+  ASSERT_EQ(probe({"test", device.path()}).status, 0);
+  for (const auto& kernel : probe({"kernels", device.path(), "--json"}).json()["kernels"]) {
+    if (kernel["function"] != "block_sum") continue;
+    EXPECT_EQ(kernel["launches"], 2);
+    EXPECT_EQ(kernel["compiled"], 1);
+    EXPECT_EQ(kernel["from_cache"], 1);
+  }
+  const auto text = probe({"kernels", device.path(), "--top", "1", "--details"});
+  EXPECT_EQ(text.status, 0);
+  EXPECT_THAT(text.text, HasSubstr("longest launch"));
+  EXPECT_THAT(text.text, HasSubstr("more"));
+}
+
 TEST(ProbeLatency, ARegionTruncatedUnderItIsAMessageAndNoCrash) {
   SystemDevice device;
   device::testing::ChildProcess measuring(
