@@ -50,6 +50,30 @@ def on_device(device: pathlib.Path, client: Sequence[str], *options: str) -> lis
     return [str(device), "run", "--cuda", "12", "--libs", str(libraries), *options, "--", *client]
 
 
+def with_region(on_device_command: Sequence[str], region: str) -> list[str]:
+    """The same, at a place where vgpu-probe finds it."""
+    program, *rest = on_device_command
+    return [program, "--path", region, *rest]
+
+
+def kernels(build: pathlib.Path, region: str) -> dict[tuple, dict]:
+    """What ran on a device since it started, by kernel and block shape: vgpu-probe's JSON (docs/probe.md)."""
+    probe = build / "tools" / "vgpu-probe" / "vgpu-probe"
+    done = subprocess.run([probe, "kernels", "--json", region], stdout=subprocess.PIPE, check=True)
+    return {(one["name"], *one["block"]): one for one in json.loads(done.stdout)["kernels"]}
+
+
+def kernels_between(before: dict[tuple, dict], after: dict[tuple, dict]) -> dict[tuple, dict]:
+    """What ran from one look to the next: launches, blocks and time are those between, all else as it is after."""
+    found = {}
+    for key, one in after.items():
+        other = before.get(key, {"launches": 0, "blocks": 0, "time_ns": 0})
+        more = {name: one[name] - other[name] for name in ("launches", "blocks", "time_ns")}
+        if more["launches"]:
+            found[key] = {**one, **more}
+    return found
+
+
 def check_on_device(said: dict) -> None:
     if said["gpu"] != "cuda" or said["offloaded_layers"] != said["layers"]:
         raise RuntimeError(f"the model is not on the vGPU: {said}")

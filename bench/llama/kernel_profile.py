@@ -1,70 +1,56 @@
 #!/usr/bin/env python3
-"""Which kernels take a model's time on the software vGPU, from the device's own statistics: each kernel's share, the
-least time that a block of it took, and how its loads and stores were compiled; and, where perf and objdump are there, which
-instructions the time goes to. Exit status 77 is a skip."""
+"""Which kernels take a model's time on the software vGPU, as vgpu-probe tells it: each kernel's share, the least time that
+a block of it took, and how its loads and stores were compiled. Beside it how fast weights are read and what the memory
+gives, and, where perf and objdump are there, which instructions the time goes to. Exit status 77 is a skip."""
 
 import argparse
 import concurrent.futures
 import ctypes
 import os
 import pathlib
-import re
-import shutil
 import statistics
-import subprocess
-import tempfile
 import time
+from collections.abc import Callable
 
-from client import MODELS, ROOT, Client, check_on_device, command, measuring, on_device, skip_unless_there
+from client import MODELS, ROOT, Client, check_on_device, command, kernels, kernels_between, measuring, on_device
+from client import skip_unless_there, with_region
 from samples import sampled
 
-# The columns of the table that the device logs when it ends (device/software/runtime/kernel_statistics.cpp).
-COLUMNS = ("ms", "launches", "us_each", "blocks", "least", "shape", "compile_ms", "same", "row", "window", "gather",
-           "stored", "scattered", "branches", "parting", "kernel")  # fmt: skip
-SHAPE = re.compile(r"\d+x\d+x\d+")
+# The counts of vgpu-probe's JSON that are shown, and what they are called here.
+COUNTS = {"loads_uniform": "same", "loads_contiguous": "row", "loads_windowed": "window", "loads_gathered": "gather",
+          "stores_contiguous": "row", "stores_scattered": "scatter"}  # fmt: skip
 
 
-def kernels(log: str) -> list[dict[str, str]]:
-    found = []
-    for line in log.splitlines():
-        _, debug, text = line.partition(" debug ")
-        fields = text.partition(": ")[2].split(None, len(COLUMNS) - 1) if debug else []
-        if len(fields) == len(COLUMNS) and SHAPE.fullmatch(fields[COLUMNS.index("shape")]):
-            found.append(dict(zip(COLUMNS, fields)))
-    return found
+def table(found: list[dict], top: int) -> str:
+    whole = sum(one["time_ns"] for one in found)
+    counted = [(name, words) for name, words in COUNTS.items() if any(name in one["counts"] for one in found)]
+    lines = ["share       ms launches blocks/launch least ns/block     block  loads, stores:"
+             f" {' '.join(f'{words:>7}' for _, words in counted)}  kernel"]  # fmt: skip
+    for one in found[:top]:
+        counts = " ".join(f"{one['counts'].get(name, 0):>7}" for name, _ in counted)
+        block = "x".join(map(str, one["block"]))
+        function = one["function"].replace("(bool)0", "no").replace("(bool)1", "yes")
+        lines.append(
+            f"{one['time_ns'] / whole:5.1%} {one['time_ns'] / 1e6:8.1f} {one['launches']:>8} "
+            f"{one['blocks'] / one['launches']:>13.1f} {one['least_block_ps'] / 1e3:>14.1f} {block:>9}                 "
+            f"{counts}  {function}"
+        )
+    return "\n".join(lines)
 
 
-def short(name: str) -> str:
-    """A kernel's name and template arguments, without what it takes."""
-    name = re.sub(r"^void ", "", name)
-    depth = 0
-    for index, letter in enumerate(name):
-        if letter == "(" and depth == 0 and index > 0:
-            return name[:index]
-        depth += (letter in "<(") - (letter in ">)")
-    return name
+def generate(client: Client, seconds: float) -> list[float]:
+    """Token after token for about so long; the time of each."""
+    times: list[float] = []
+    while sum(times) < seconds:
+        times += client.ask(1, 17)["token_seconds"]
+    return times
 
 
-def demangled(names: list[str]) -> list[str]:
-    if not names or shutil.which("c++filt") is None:
-        return names
-    done = subprocess.run(["c++filt"], input="\n".join(names), stdout=subprocess.PIPE, text=True, check=True)
-    return [short(name).replace("(bool)0", "no").replace("(bool)1", "yes") for name in done.stdout.splitlines()]
-
-
-def work(client: Client, part: str, model_bytes: int) -> float:
-    """Returns how long it took."""
-    if part == "prefill":
-        each = [client.ask(512, 1)["prompt_seconds"] for _ in range(2)]
-        print(f"{512 / min(each):.1f} tokens/s")
-        return sum(each)
-    # The shortest prompt: what reading it takes hardly shows.
-    answer = client.ask(1, 17)
-    seconds = sum(answer["token_seconds"])
-    each = statistics.median(answer["token_seconds"])
-    print(f"{1 / each:.2f} tokens/s: {model_bytes / each / 1e9:.2f} GB/s of weights are read; "
-          f"this memory gives {memory_speed() / 1e9:.1f} GB/s")  # fmt: skip
-    return answer["prompt_seconds"] + seconds
+def read_prompts(client: Client, seconds: float) -> list[float]:
+    times: list[float] = []
+    while sum(times) < seconds:
+        times.append(client.ask(512, 1)["prompt_seconds"])
+    return times
 
 
 def memory_speed() -> float:
@@ -83,39 +69,44 @@ def memory_speed() -> float:
 
 
 def main() -> None:
+    parts: dict[str, Callable[[Client, float], list[float]]] = {"generation": generate, "prefill": read_prompts}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=MODELS, default="demo")
-    parser.add_argument("--part", choices=("generation", "prefill"), default="generation")
+    parser.add_argument("--part", choices=parts, default="generation")
     parser.add_argument("--top", type=int, default=15, help="so many kernels (15)")
+    parser.add_argument("--seconds", type=float, default=3, help="to measure for at least so long (3)")
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build" / "release", help="what was built")
     options = parser.parse_args()
     model = MODELS[options.model]
     skip_unless_there(model)
+    region = f"/dev/shm/vgpu-profile-{os.getpid()}"
     device = options.build / "tools" / "vgpu-device" / "vgpu-device"
-    with tempfile.TemporaryDirectory(prefix="vgpu-profile.") as folder:
-        log = pathlib.Path(folder) / "device.log"
-        logging = ("--log", str(log), "--log-level", "debug")
-        with measuring(on_device(device, command(model, "--measure"), *logging)) as client:
-            check_on_device(client.about)
-            print(f"{options.model}, {options.part}")
-            with sampled(client.process.pid) as samples:
-                seconds = work(client, options.part, model.stat().st_size)
-                if samples is not None:
-                    print(samples.table())
-        found = kernels(log.read_text())
-    if not found:
-        raise SystemExit(f"{device} logged no kernels: are its statistics written in another form?")
-    whole = sum(float(one["ms"]) for one in found)
-    print(f"kernels: {whole / 1e3:.2f} s of {seconds:.2f} s; in the rest are BLAS calls, and waiting for the client")
-    names = demangled([one["kernel"] for one in found])
-    print("share      ms launches blocks/launch least ns/block    block  loads: same row window gather  stores: row "
-          "scatter  kernel")  # fmt: skip
-    for one, name in list(zip(found, names))[: options.top]:
-        print(
-            f"{float(one['ms']) / whole:5.1%} {one['ms']:>7} {one['launches']:>8} {one['blocks']:>13} {one['least']:>14} "
-            f"{one['shape']:>8}  {one['same']:>11} {one['row']:>3} {one['window']:>6} {one['gather']:>6}  "
-            f"{one['stored']:>11} {one['scattered']:>7}  {name}"
-        )
+    with measuring(with_region(on_device(device, command(model, "--measure")), region)) as client:
+        check_on_device(client.about)
+        work = parts[options.part]
+        work(client, 0)
+        before = kernels(options.build, region)
+        with sampled(client.process.pid) as samples:
+            started = time.perf_counter()
+            times = work(client, options.seconds)
+            taken = time.perf_counter() - started
+            if samples is not None:
+                samples.stop()
+            ran = kernels_between(before, kernels(options.build, region))
+            found = sorted(ran.values(), key=lambda one: -one["time_ns"])
+            each = statistics.median(times)
+            if options.part == "prefill":
+                print(f"{options.model}, prefill: {512 / each:.1f} tokens/s")
+            else:
+                print(
+                    f"{options.model}, generation: {1 / each:.2f} tokens/s, for which "
+                    f"{model.stat().st_size / each / 1e9:.2f} GB/s of weights are read; "
+                    f"this memory gives {memory_speed() / 1e9:.1f} GB/s"
+                )
+            print(f"in kernels: {sum(one['time_ns'] for one in found) / 1e9:.2f} of {taken:.2f} s")
+            print(table(found, options.top))
+            if samples is not None:
+                print(samples.table())
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 """How fast llama.cpp generates text and reads prompts on the software vGPU, beside the same package's CPU build.
 
 Both clients stay loaded and are asked in turn, each with as many threads as there are processors, on a warm cache. For
-some models a third one does the same without the confinement of addresses. Then how long the demo takes to start. Writes
-a result file as the benchmarks of bench/ do. Exit status 77 is a skip: what scripts/fetch gets is not there.
+some models a third one does the same without the confinement of addresses; what that costs is told by the kernels' quickest
+launches. Then how long the demo takes to start. Writes a result file as the benchmarks of bench/ do. Exit status 77 is a
+skip: what scripts/fetch gets is not there.
 """
 
 import argparse
 import contextlib
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -16,8 +18,8 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from client import MODEL, MODELS, NODE, ROOT, Client, check_on_device, command, facts, latency, measuring
-from client import on_device, rate, skip_unless_there
+from client import MODEL, MODELS, NODE, ROOT, Client, check_on_device, command, facts, kernels, kernels_between
+from client import latency, measuring, on_device, rate, skip_unless_there, with_region
 
 PREFILL = 512
 GENERATION_PROMPT = 16
@@ -68,6 +70,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace):
         self.rounds: int = options.rounds
         self.tokens: int = options.tokens
+        self.build: pathlib.Path = options.build
         self.device: pathlib.Path = options.build / "tools" / "vgpu-device" / "vgpu-device"
         self.unconfined: pathlib.Path = options.build / "bench" / "llama" / "unconfined_device"
         self.results: list[dict] = []
@@ -83,12 +86,15 @@ class Bench:
 
     def model(self, name: str, what: set[str]) -> None:
         path = MODELS[name]
-        commands = {
-            "vgpu": on_device(self.device, command(path, "--measure")),
-            "cpu": command(path, "--measure", "--cpu"),
-        }
+        measure = command(path, "--measure")
+        devices = {"vgpu": self.device}
         if name in UNCONFINED and self.unconfined.exists() and "confinement" in what:
-            commands["vgpu_unconfined"] = on_device(self.unconfined, command(path, "--measure"))
+            devices["vgpu_unconfined"] = self.unconfined
+        regions = {variant: f"/dev/shm/vgpu-bench-{os.getpid()}-{variant}" for variant in devices}
+        commands = {
+            variant: with_region(on_device(device, measure), regions[variant]) for variant, device in devices.items()
+        }
+        commands["cpu"] = [*measure, "--cpu"]
         with contextlib.ExitStack() as stack:
             speeds = {}
             for variant, whole_command in commands.items():
@@ -99,10 +105,15 @@ class Bench:
                 speeds[variant].warm_up(what)
             kinds = [("generate", "tokens/s generated")] if "generation" in what else []
             kinds += [("read_prompt", "tokens/s of a prompt")] if "prefill" in what else []
+            ran = {}
             for number in range(self.rounds):
                 for kind, unit in kinds:
+                    before = kernels(self.build, regions["vgpu"])
                     for variant, one in speeds.items():
                         print(f"{name}, round {number + 1}: {variant} {getattr(one, kind)():.1f} {unit}", flush=True)
+                    ran[kind] = kernels_between(before, kernels(self.build, regions["vgpu"]))
+            if len(devices) > 1:
+                self.results += at_best(name, ran, {one: kernels(self.build, regions[one]) for one in devices})
         for variant, one in speeds.items():
             self.results += one.results(variant, name)
 
@@ -124,6 +135,18 @@ class Bench:
                     times.setdefault(variant, []).append([measure()])
                     print(f"start, round {number + 1}: {variant} {times[variant][-1][0] / 1e6:.0f} ms", flush=True)
         self.results += [latency("start", variant, {}, rounds) for variant, rounds in times.items()]
+
+
+def at_best(model: str, ran: dict[str, dict], kernels_of: dict[str, dict]) -> list[dict]:
+    """What the kernels of each part would take if every launch were as quick as the quickest of its kernel: a figure that
+    hardly anything disturbs. Of kernels that ran on all devices."""
+    found = []
+    for kind, part in (("generate", "generation"), ("read_prompt", "prefill")):
+        keys = [key for key in ran.get(kind, {}) if all(key in one for one in kernels_of.values())]
+        for variant, of_device in kernels_of.items() if keys else ():
+            picoseconds = sum(ran[kind][key]["blocks"] * of_device[key]["least_block_ps"] for key in keys)
+            found.append(latency("kernels_at_best", variant, {"model": model, "part": part}, [[picoseconds / 1000]]))
+    return found
 
 
 def until_answered(whole_command: list[str]) -> float:

@@ -77,6 +77,10 @@ TEXTS = {
     ),
     ("llama_bench", "token"): ("One token", "Of the same runs; the goals are about the medians."),
     ("llama_bench", "prefill"): ("Prefill", "From a prompt of 512 tokens to the first of the answer."),
+    ("llama_bench", "kernels_at_best"): (
+        "Kernels with and without confinement",
+        "What the kernels of a round would take if every launch were as quick as the quickest of its kernel.",
+    ),
     ("llama_bench", "start"): (
         "Start of the demo",
         "From the command until the second token, by which every kernel has been compiled or found in the cache.",

@@ -149,10 +149,10 @@ class Goals(Folder):
 
     def test_confinement_counts_with_the_model_that_pays_most(self) -> None:
         raw = synthetic.software_run(vgpu_over_cpu=1.0)
-        scaled(result_in(raw, "llama_bench", "token", "vgpu_unconfined", model="Q4_0"), 0.8)
+        scaled(result_in(raw, "llama_bench", "kernels_at_best", "vgpu_unconfined", model="Q4_0"), 0.8)
         row = outcome_of(goals.evaluate(parsed(raw), software_goals.SOFTWARE_GOALS), "confinement")
         self.assertEqual(row.verdict, "not met")
-        self.assertAlmostEqual(row.outcomes[0].figure.value, 1.01 * 1.25)
+        self.assertAlmostEqual(row.outcomes[0].figure.value, 1.02 * 1.25)
 
     def test_a_row_without_results_is_not_measured_and_not_met(self) -> None:
         raw = synthetic.whole_run(noise=0.001)

@@ -269,10 +269,16 @@ def software_run(vgpu_over_cpu: float, start_seconds: float = 1.5, reading_secon
     make = Maker(noise=0)
     results = []
     for model in ("demo", "Q4_0", "Q8_0", "Q4_K_M", "F16"):
-        for variant, share in (("cpu", 1.0), ("vgpu", vgpu_over_cpu), ("vgpu_unconfined", vgpu_over_cpu * 1.01)):
+        for variant, share in (("cpu", 1.0), ("vgpu", vgpu_over_cpu)):
             results += [
                 make.single("token", variant, 50e6 / share, "latency", "ns", model=model),
                 make.single("prefill", variant, 100 * share, "rate", "tokens/s", model=model, tokens=512),
+            ]
+    for part in ("generation", "prefill"):
+        for variant, value in (("vgpu", 1.02e9), ("vgpu_unconfined", 1e9)):
+            results += [
+                make.single("kernels_at_best", variant, value, "latency", "ns", model=model, part=part)
+                for model in ("demo", "Q4_0")
             ]
     for variant, seconds in (
         ("vgpu_empty_cache", start_seconds + 5), ("vgpu_with_cache", start_seconds), ("read_model", reading_seconds)
