@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""Which kernels take a model's time on the software vGPU, as vgpu-probe tells it: each kernel's share, the least time that
-a block of it took, and how its loads and stores were compiled. Beside it how fast weights are read and what the memory
-gives, and, where perf and objdump are there, which instructions the time goes to. Exit status 77 is a skip."""
+"""Which kernels take a model's time on the software vGPU, as vgpu-probe tells it.
+
+Of each kernel its share, the least time that a block of it took, and how its loads and stores were compiled; beside it how
+fast weights are read and what the memory gives, and, where perf and objdump are there, which instructions the time goes to.
+Exit status 77 is a skip: what scripts/fetch gets is not there.
+"""
 
 import argparse
 import concurrent.futures

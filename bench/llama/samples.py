@@ -1,6 +1,8 @@
-"""Where the processor is while the vGPU's device works: samples of perf's clock, by library, and in compiled kernels by
-class of instruction. A sample counts for the instruction that had not finished, so what is waited for often shows behind
-itself: a slow gather at the mask that the next one needs (kxnor), a load at what uses it."""
+"""Where the processor is while the vGPU's device works: samples of perf's clock, by library and by instruction.
+
+The instructions are those of compiled kernels. A sample counts for the instruction that had not finished, so what is waited for often shows behind
+itself: a slow gather at the mask that the next one needs (kxnor), a load at what uses it.
+"""
 
 import collections
 import contextlib

@@ -40,7 +40,7 @@ def render(results: Results, goals: tuple[Row, ...] = GOALS) -> str:
 <body>
 <main>
 <header>
-<h1>vgpu: what a CUDA call costs</h1>
+<h1>vgpu: {"models on the software device" if results.raw.get("goals") == "software" else "what a CUDA call costs"}</h1>
 <p class="lead">{escape(summary(outcomes))}. {escape(_where(results))}</p>
 <p class="soft">Commit <code>{escape(results.commit[:12])}</code>{_dirty(results)},
 measured {escape(date)}{_form(results)}.

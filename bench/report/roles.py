@@ -35,7 +35,7 @@ _NAMES = {
     "vgpu_unconfined": "vgpu, addresses not confined",
     "vgpu_empty_cache": "vgpu, nothing in its cache",
     "vgpu_with_cache": "vgpu, with its cache",
-    "read_model": "reading the model",
+    "cpu_model": "of which on the CPU loading the model",
 }
 
 

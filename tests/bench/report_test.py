@@ -141,8 +141,8 @@ class Goals(Folder):
         )
         self.assertIn("0.90 × (0.90 to 0.90)", found.stdout)
 
-    def test_a_start_counts_beyond_reading_the_model(self) -> None:
-        raw = synthetic.software_run(vgpu_over_cpu=1.0, start_seconds=2.05, reading_seconds=0.1)
+    def test_a_start_counts_beyond_loading_the_model(self) -> None:
+        raw = synthetic.software_run(vgpu_over_cpu=1.0, start_seconds=2.05, loading_seconds=0.1)
         start = outcome_of(goals.evaluate(parsed(raw), software_goals.SOFTWARE_GOALS), "cold start")
         self.assertEqual(start.verdict, "met")
         self.assertAlmostEqual(start.outcomes[1].figure.value, 1.95e9, delta=1)

@@ -264,7 +264,7 @@ def whole_run(seed: int = 1, **options: object) -> dict:
     return json.loads(_whole_run(seed, tuple(sorted(options.items()))))
 
 
-def software_run(vgpu_over_cpu: float, start_seconds: float = 1.5, reading_seconds: float = 0.0) -> dict:
+def software_run(vgpu_over_cpu: float, start_seconds: float = 1.5, loading_seconds: float = 0.0) -> dict:
     """What scripts/bench --software writes, without noise: every speed is the same share of the CPU's."""
     make = Maker(noise=0)
     results = []
@@ -281,7 +281,7 @@ def software_run(vgpu_over_cpu: float, start_seconds: float = 1.5, reading_secon
                 for model in ("demo", "Q4_0")
             ]
     for variant, seconds in (
-        ("vgpu_empty_cache", start_seconds + 5), ("vgpu_with_cache", start_seconds), ("read_model", reading_seconds)
+        ("vgpu_empty_cache", start_seconds + 5), ("vgpu_with_cache", start_seconds), ("cpu_model", loading_seconds)
     ):  # fmt: skip
         results.append(make.single("start", variant, seconds * 1e9, "latency", "ns"))
     kernels = suite("kernel_bench", [make.single("empty_kernel", "vgpu", 1500, "latency", "ns", blocks=1)])
