@@ -1,7 +1,7 @@
 """Where the processor is while the vGPU's device works: samples of perf's clock, by library and by instruction.
 
-The instructions are those of compiled kernels. A sample counts for the instruction that had not finished, so what is waited for often shows behind
-itself: a slow gather at the mask that the next one needs (kxnor), a load at what uses it.
+The instructions are those of compiled kernels. The clock's interrupt waits for gathers and scatters, which take long, and
+then shows what follows them: such samples count for the gather. A load that is waited for shows at what uses it.
 """
 
 import collections
@@ -16,19 +16,20 @@ from collections.abc import Iterator
 
 RATE = 997  # a second
 
+GATHERS = "gathers, scatters"
 # The first that matches a mnemonic is its class.
 CLASSES = (
-    ("gathers, scatters", r"vp?gather|vp?scatter"),
+    (GATHERS, r"vp?gather|vp?scatter"),
     ("integer dot products", r"vpdp|vpmadd"),
     ("conversions", r"vcvt|cvt|vpmov[sz]x|vpmov(w|d|q|us|s)"),
-    ("permutes, shuffles, inserts", r"vperm|vpperm|vpshuf|vshuf|vpunpck|vunpck|v?p?insert|v?p?extract|vpalign|valign|"
+    ("permutes, shuffles, inserts", r"vperm|vpperm|vpshuf|vshuf|vpunpck|vunpck|v?p?ins|v?p?ext|vpalign|valign|"
                                     r"vp?broadcast|vpack|vmovs[lh]dup|vmovddup|vpblend|vblend|vpcompress|vpexpand"),
     ("masks, comparisons of vectors", r"k[a-z]+[bwdq]$|vpcmp|vcmp|vptest|vpmovm2|vpmov[bwdq]2m"),
     ("moves of vectors", r"vmov|vlddqu"),
     ("floating point", r"v(f?n?m?add|fm|fnm|sub|mul|div|max|min|rcp|rsqrt|sqrt|rndscale|round|scalef|range|reduce|getexp)"),
     ("integers in vectors", r"vp|vdbpsad|vand|vor|vxor|vtern"),
     ("branches, calls", r"j|call|ret|loop"),
-    ("scalars", r"."),
+    ("scalars", r""),
 )  # fmt: skip
 
 
@@ -79,7 +80,8 @@ class Samples:
             if not found:
                 continue
             number, address, library = int(found[1]), int(found[2], 16), found[3]
-            if re.search(r"perf-\d+\.map|\[JIT\]|//anon", library):  # code in no file
+            # Code in no file: what perf calls it depends on when it appeared. The upper half is the system's.
+            if re.search(r"perf-\d+\.map|\[JIT\]|//anon|\[unknown\]", library) and address < 1 << 47:
                 kernels[number, address] += 1
                 library = "compiled kernels"
             libraries[pathlib.Path(library).name if library.startswith("/") else library] += 1
@@ -133,10 +135,15 @@ def disassembled(process: int, addresses: dict[int, int]) -> dict[int, tuple[str
                     ["objdump", "-D", "-b", "binary", "-m", "i386:x86-64", "--no-show-raw-insn",
                      f"--adjust-vma={first:#x}", part.name], stdout=subprocess.PIPE, text=True, check=True,
                 )  # fmt: skip
+            before = ("", False)
             for text in dump.stdout.splitlines():
                 found = re.match(r"\s*([0-9a-f]+):\s+(?:[a-z]+ )*?(\S+)\s*(.*)", text)
-                if found and (address := int(found[1], 16)) in addresses:
-                    code[address] = (found[2], "(" in found[3])
+                if not found:
+                    continue
+                here = (found[2], "(" in found[3])
+                if (address := int(found[1], 16)) in addresses:
+                    code[address] = before if class_of(before[0]) == GATHERS else here
+                before = here
     return code
 
 
