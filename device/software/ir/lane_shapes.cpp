@@ -13,11 +13,12 @@ namespace {
 
 class Analysis {
  public:
-  Analysis(const Function& function, bool guards)
+  Analysis(const Function& function, CheckedClaims claims)
       : function_(function),
-        transfer_(
-            function, result_,
-            guards ? guardable_extensions(function) : std::vector<bool>(function.values.size(), false)) {
+        claims_(claims),
+        transfer_(function, result_,
+                  claims.guards ? guardable_extensions(function)
+                                : std::vector<bool>(function.values.size(), false)) {
     const std::size_t count = function.blocks.size();
     result_.tables.push_back({});
     result_.of.resize(function.values.size());
@@ -46,6 +47,7 @@ class Analysis {
         if (result_.loops[i].contains[id]) loops_of_[id].push_back(i);
       }
     }
+    if (claims.convergence) find_data();
     parting_.assign(count, false);
     joins_.assign(count, false);
     left_unevenly_.assign(result_.loops.size(), false);
@@ -74,6 +76,8 @@ class Analysis {
         changed = true;
       }
     }
+    result_.converges.assign(function_.blocks.size(), false);
+    for (const BlockId id : result_.order) result_.converges[id] = is_taken_to_converge(id);
     result_.guarded.assign(function_.values.size(), false);
     for (const BlockId id : result_.order) {
       for (const InstructionId inst : function_.blocks[id].body) note_guard(function_.instructions[inst]);
@@ -98,7 +102,8 @@ class Analysis {
 
   void note_guard(const Instruction& inst) {
     if (inst.op != Op::kSExt && inst.op != Op::kZExt) return;
-    if (result_.of[inst.results[0]].kind != ShapeKind::kOffsets) return;
+    const Shape& shape = result_.of[inst.results[0]];
+    if (shape.kind != ShapeKind::kOffsets || shape.known) return;
     result_.guarded[inst.results[0]] = LaneTransfer::needs_guard(inst, result_.of[inst.operands[0]]);
   }
 
@@ -130,6 +135,12 @@ class Analysis {
     const Instruction& inst = function_.instructions[id];
     shapes_.clear();
     for (const ValueId operand : inst.operands) shapes_.push_back(at_use(operand, inst.block));
+    // A value kept for the lanes of a loop that they leave together is the value.
+    if (inst.op == Op::kKeep && std::ranges::none_of(loops_of_[inst.block], [&](std::uint32_t loop) {
+          return left_unevenly_[loop];
+        })) {
+      return settle(inst.results[0], shapes_[0], updates);
+    }
     bool changed = false;
     for (std::uint32_t i = 0; i < inst.results.size(); ++i) {
       changed |= settle(inst.results[i], transfer_.apply(inst, i, shapes_), updates);
@@ -162,12 +173,44 @@ class Analysis {
       const Block& block = function_.blocks[id];
       if (parting_[id] || block.terminator != Terminator::kBranch || flow_[id].size() < 2) continue;
       const Shape shape = at_use(block.condition, id);
-      if (shape.kind == ShapeKind::kUnreached || shape.is_uniform()) continue;
+      if (shape.kind == ShapeKind::kUnreached || shape.is_uniform() || is_taken_to_converge(id)) continue;
       parting_[id] = true;
       changed = true;
       part(id);
     }
     return changed;
+  }
+
+  // A branch of all live lanes whose condition compares indices with a bound: mostly all of them are on one
+  // side.
+  [[nodiscard]] bool is_taken_to_converge(BlockId id) const {
+    const Block& block = function_.blocks[id];
+    if (!claims_.convergence || result_.partial[id] || block.terminator != Terminator::kBranch) return false;
+    const Shape shape = at_use(block.condition, id);
+    if (shape.is_uniform() || shape.known) return false;
+    return !depends_on_data_[block.condition];
+  }
+
+  // What a thread knows of itself and of the parameters, and what it computes of that, does not.
+  void find_data() {
+    depends_on_data_.assign(function_.values.size(), false);
+    for (bool changed = true; changed;) {
+      changed = false;
+      const auto visit = [&](const Instruction& inst) {
+        const bool is_data =
+            has_effect(inst) || (inst.op == Op::kLoad && inst.space != Space::kParam) ||
+            inst.op == Op::kShfl ||
+            std::ranges::any_of(inst.operands, [&](ValueId operand) { return depends_on_data_[operand]; });
+        for (const ValueId result : inst.results) {
+          changed |= is_data && !depends_on_data_[result];
+          depends_on_data_[result] = is_data;
+        }
+      };
+      for (const BlockId id : result_.order) {
+        for (const InstructionId phi : function_.blocks[id].phis) visit(function_.instructions[phi]);
+        for (const InstructionId inst : function_.blocks[id].body) visit(function_.instructions[inst]);
+      }
+    }
   }
 
   // Lanes part at `branch` and meet at its post-dominator: blocks between run with part of them.
@@ -269,10 +312,12 @@ class Analysis {
   }
 
   const Function& function_;
+  CheckedClaims claims_;
   LaneShapes result_;
   LaneTransfer transfer_;
   std::vector<std::vector<BlockId>> flow_;  // successors without kill blocks
   std::vector<BlockId> post_;
+  std::vector<bool> depends_on_data_;  // by value
   std::vector<std::vector<std::uint32_t>> loops_of_;
   std::vector<bool> parting_;        // blocks whose branch parts lanes
   std::vector<bool> joins_;          // blocks where parted lanes meet
@@ -285,11 +330,22 @@ class Analysis {
 
 }  // namespace
 
-LaneShapes analyse_lanes(const Function& function, bool guards) {
-  Analysis analysis(function, guards);
+LaneShapes analyse_lanes(const Function& function, CheckedClaims claims) {
+  Analysis analysis(function, claims);
   LaneShapes shapes = analysis.run();
   shapes.left_unevenly = analysis.left_unevenly();
   return shapes;
+}
+
+bool refines(const LaneShapes& better, const LaneShapes& worse) {
+  for (std::size_t i = 0; i < worse.of.size(); ++i) {
+    const Shape& a = better.of[i];
+    const Shape& b = worse.of[i];
+    if (b.is_varying()) continue;
+    if (a.kind != b.kind || better.table_of(a) != worse.table_of(b)) return false;
+    if (b.known && (!a.known || a.base != b.base)) return false;
+  }
+  return true;
 }
 
 void keep_live_outs(Function& function, LaneShapes& shapes) {

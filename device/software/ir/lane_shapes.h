@@ -49,12 +49,23 @@ struct LaneShapes {
   // the warp from its start by code made without such claims.
   std::vector<bool> guarded;
   std::vector<bool> is_kill;  // an empty block that only exits: lanes branching there just stop
+  // By block: its branch is taken to go one way for all live lanes, though its condition is not uniform. The
+  // code must check that they agree, and if they do not, go on by code made without such claims.
+  std::vector<bool> converges;
 
   [[nodiscard]] const LaneTable& table_of(const Shape& shape) const { return tables[shape.table]; }
 };
 
-// With `guards`, claims that a check at run time makes true are allowed (LaneShapes::guarded).
-[[nodiscard]] LaneShapes analyse_lanes(const Function& function, bool guards = false);
+// Claims that a check at run time makes true.
+struct CheckedClaims {
+  bool guards = false;       // LaneShapes::guarded
+  bool convergence = false;  // LaneShapes::converges
+};
+[[nodiscard]] LaneShapes analyse_lanes(const Function& function, CheckedClaims claims = {});
+
+// Every value of `better` is at least as simple as in `worse`, and where both know how its lanes relate they
+// say the same: code made for the one can go on by code made for the other.
+[[nodiscard]] bool refines(const LaneShapes& better, const LaneShapes& worse);
 
 // Inserts kKeep for values that are used outside a loop which lanes leave at different times; shapes of the
 // new values are added to `shapes`.

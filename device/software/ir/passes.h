@@ -17,8 +17,11 @@ void build_ssa(Function& function);
 // Folds constants, copies and branches known at compile time, drops what nobody uses.
 void simplify(Function& function);
 
-// Everything between PTX and lane shapes: lower, build_ssa, simplify, normalise_loops.
-// `after`, if set, is called with the name of each pass when it is done.
+// Two loads of neighbouring halves of a word, put together, become one load of the word.
+void merge_loads(Function& function);
+
+// Everything between PTX and lane shapes: lower, build_ssa, simplify, merge_loads (if wanted),
+// normalise_loops. `after`, if set, is called with the name of each pass when it is done.
 [[nodiscard]] std::expected<Function, LowerError> prepare(
     const ptx::Module& module, std::string_view kernel, const LowerOptions& options,
     const std::function<void(std::string_view pass, const Function&)>& after = {});

@@ -259,6 +259,10 @@ std::expected<Function, LowerError> prepare(
   done("build_ssa");
   simplify(*lowered);
   done("simplify");
+  if (options.merge_loads) {
+    merge_loads(*lowered);
+    done("merge_loads");
+  }
   normalise_loops(*lowered);
   done("normalise_loops");
   return lowered;

@@ -17,7 +17,9 @@ struct AccessCounts {
   std::uint32_t branches = 0;          // conditional ones
   std::uint32_t branches_parting = 0;  // those at which lanes may part
   std::uint32_t guards = 0;            // indices whose wrapping is checked
-  std::uint32_t reserved[6] = {};
+  std::uint32_t branches_converging =
+      0;  // those at which lanes are checked to agree (not among the parting ones)
+  std::uint32_t reserved[5] = {};
 };
 static_assert(sizeof(AccessCounts) == 64);
 

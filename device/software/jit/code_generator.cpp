@@ -113,6 +113,7 @@ CodeGenerator::CodeGenerator(const std::string& cpu, const std::string& features
     if (!has(needed)) impl_->problem = "the processor (" + impl_->cpu + ") lacks " + needed;
   }
   impl_->target.avx512 = has("avx512f") && has("avx512bw") && has("avx512dq") && has("avx512vl");
+  impl_->target.vbmi = impl_->target.avx512 && has("avx512vbmi");
   impl_->target.vnni = impl_->target.avx512 && has("avx512vnni");
   impl_->fingerprint = std::string("LLVM ") + LLVM_VERSION_STRING +
                        " generator " VGPU_GENERATOR_DIGEST " level " + std::to_string(opt_level) + " " +
@@ -144,8 +145,10 @@ std::expected<CodeGenerator::Generated, std::string> CodeGenerator::generate(
   llvm::Module module("kernel", context);
   module.setTargetTriple(impl_->triple);
   module.setDataLayout(machine->createDataLayout());
-  const AccessCounts accesses =
-      Emitter(module, form.function, form.shapes, impl_->target, enabled).run(kEntrySymbol);
+  std::optional<Emitter> masked;
+  if (form.masked != nullptr) masked.emplace(module, form.function, *form.masked, impl_->target, enabled);
+  const AccessCounts accesses = Emitter(module, form.function, form.shapes, impl_->target, enabled)
+                                    .run(kEntrySymbol, masked ? &*masked : nullptr);
   if (plain) emit_plain(module, *plain, impl_->target);
   if (dump) dump("llvm", text_of(module));
   if (verify) {

@@ -43,6 +43,9 @@ class CodeGenerator {
   struct Form {
     const ir::Function& function;
     const ir::LaneShapes& shapes;
+    // Without LaneShapes::converges, refined by `shapes`: where the warp goes on when its lanes do not agree.
+    // Null if `shapes` takes nothing to converge.
+    const ir::LaneShapes* masked = nullptr;
   };
   // `plain`: the kernel again, without guarded shapes; needed if `form` has some.
   [[nodiscard]] std::expected<Generated, std::string> generate(

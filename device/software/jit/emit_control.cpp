@@ -3,6 +3,7 @@
 // graph.
 #include <algorithm>
 
+#include "device/software/ir/liveness.h"
 #include "device/software/jit/emitter.h"
 
 namespace vgpu::software::jit {
@@ -25,7 +26,22 @@ llvm::BasicBlock* Emitter::new_block(const char* name) {
   return llvm::BasicBlock::Create(context_, name, code_);
 }
 
-AccessCounts Emitter::run(const std::string& symbol) {
+AccessCounts Emitter::run(const std::string& symbol, Emitter* masked) {
+  masked_ = masked;
+  begin_function(symbol);
+  create_blocks();
+  find_lost_lanes();
+  find_homes();
+  declare_homes(nullptr);
+  declare_waiting();
+  emit_prologue();
+  if (masked_ != nullptr) masked_->join(*this);
+  emit_body();
+  if (masked_ != nullptr) masked_->emit_body();
+  return counts_;
+}
+
+void Emitter::begin_function(const std::string& symbol) {
   auto* pointer = llvm::PointerType::get(context_, 0);
   auto* signature = llvm::FunctionType::get(b_.getVoidTy(), {pointer, b_.getInt32Ty()}, false);
   // It may have been declared by code that calls it.
@@ -41,11 +57,17 @@ AccessCounts Emitter::run(const std::string& symbol) {
   warp_ = code_->getArg(1);
   entry_ = new_block("entry");
   return_ = new_block("return");
+  b_.SetInsertPoint(return_);
+  b_.CreateRetVoid();
+  b_.SetInsertPoint(entry_);
+  live_ = b_.CreateAlloca(b_.getInt32Ty());
+}
+
+void Emitter::create_blocks() {
   const std::size_t count = function_.blocks.size();
   body_.assign(count, nullptr);
   check_.assign(count, nullptr);
   after_.assign(count, nullptr);
-  waiting_.assign(count, nullptr);
   for (const BlockId id : shapes_.order) {
     body_[id] = new_block("b");
     if (is_partial(id)) {
@@ -53,10 +75,10 @@ AccessCounts Emitter::run(const std::string& symbol) {
       after_[id] = new_block("after");
     }
   }
-  b_.SetInsertPoint(return_);
-  b_.CreateRetVoid();
-  b_.SetInsertPoint(entry_);
-  // Do lanes ever stop before others?
+}
+
+// Do lanes ever stop before others?
+void Emitter::find_lost_lanes() {
   chain_loses_lanes_.assign(shapes_.chains.size(), false);
   always_full_ = function_.threads() % kWarpSize == 0;
   for (const BlockId id : shapes_.order) {
@@ -65,24 +87,25 @@ AccessCounts Emitter::run(const std::string& symbol) {
     for (const BlockId succ : block.succs) {
       if (!shapes_.is_kill[succ]) continue;
       if (is_partial(id)) loses = true;
-      if (block.terminator == ir::Terminator::kBranch && !shape(block.condition).is_uniform())
+      if (block.terminator == ir::Terminator::kBranch && !shape(block.condition).is_uniform() &&
+          !shapes_.converges[id]) {
         always_full_ = false;
+      }
     }
     if (!loses) continue;
     always_full_ = false;
     if (is_partial(id)) chain_loses_lanes_[shapes_.component[id]] = true;
   }
-  declare_homes();
-  emit_prologue();
+}
+
+void Emitter::emit_body() {
   for (const BlockId id : shapes_.order) emit_block(id);
   for (std::size_t i = 0; i < shapes_.chains.size(); ++i) emit_chain_links(i);
-  return counts_;
 }
 
 // Which values are read in another block than their own?
-void Emitter::declare_homes() {
+void Emitter::find_homes() {
   needs_home_.assign(function_.values.size(), false);
-  homes_.assign(function_.values.size(), nullptr);
   const auto used_in = [&](ValueId value, BlockId block) {
     const ir::InstructionId id = function_.values[value].instruction;
     if (id != ir::kNone && function_.instructions[id].block != block) needs_home_[value] = true;
@@ -101,9 +124,30 @@ void Emitter::declare_homes() {
     }
     if (block.condition != ir::kNone) used_in(block.condition, id);
   }
+}
+
+// A home of the other form serves where it holds the same: the scalar, or the vector.
+void Emitter::declare_homes(const Emitter* sharing) {
+  homes_.assign(function_.values.size(), nullptr);
   for (ValueId value = 0; value < function_.values.size(); ++value) {
     if (!needs_home_[value] || shape(value).known) continue;
-    homes_[value] = b_.CreateAlloca(type(function_.values[value].type, shape(value).is_varying()));
+    llvm::Type* held = type(function_.values[value].type, shape(value).is_varying());
+    llvm::AllocaInst* other = sharing == nullptr ? nullptr : sharing->homes_[value];
+    homes_[value] = other != nullptr && other->getAllocatedType() == held ? other : b_.CreateAlloca(held);
+  }
+}
+
+// A word for each block that part of a warp may wait for.
+void Emitter::declare_waiting() {
+  waiting_.assign(function_.blocks.size(), nullptr);
+  const auto declare = [&](BlockId id) {
+    if (waiting_[id] != nullptr) return;
+    waiting_[id] = b_.CreateAlloca(b_.getInt32Ty());
+    b_.CreateStore(i32(0), waiting_[id]);
+  };
+  for (std::size_t i = 0; i < shapes_.chains.size(); ++i) {
+    std::ranges::for_each(shapes_.chains[i], declare);
+    if (shapes_.chain_exit[i] != kNoBlock) declare(shapes_.chain_exit[i]);
   }
 }
 
@@ -139,15 +183,6 @@ void Emitter::emit_prologue() {
   local_offsets_ = b_.CreateAdd(
       splat(b_.CreateSub(local_base_, i64(kDeviceWindowBase))),
       b_.CreateMul(b_.CreateZExt(threads_, wide), splat(b_.CreateZExt(local_stride_, b_.getInt64Ty()))));
-  live_ = b_.CreateAlloca(b_.getInt32Ty());
-  for (std::size_t i = 0; i < shapes_.chains.size(); ++i) {
-    for (const BlockId id : shapes_.chains[i]) waiting_[id] = b_.CreateAlloca(b_.getInt32Ty());
-    const BlockId exit = shapes_.chain_exit[i];
-    if (exit != kNoBlock && waiting_[exit] == nullptr) waiting_[exit] = b_.CreateAlloca(b_.getInt32Ty());
-  }
-  for (llvm::AllocaInst* slot : waiting_) {
-    if (slot != nullptr) b_.CreateStore(i32(0), slot);
-  }
   if (always_full_) {
     b_.CreateStore(i32(0xFFFF'FFFF), live_);
   } else {
@@ -159,6 +194,65 @@ void Emitter::emit_prologue() {
   b_.SetInsertPoint(first);
   block_ = 0;
   go(0, 0);
+}
+
+void Emitter::join(const Emitter& speculating) {
+  code_ = speculating.code_;
+  entry_ = speculating.entry_;
+  return_ = speculating.return_;
+  live_ = speculating.live_;
+  state_ = speculating.state_;
+  warp_ = speculating.warp_;
+  hooks_ = speculating.hooks_;
+  params_ = speculating.params_;
+  globals_ = speculating.globals_;
+  cancel_ = speculating.cancel_;
+  shared_base_ = speculating.shared_base_;
+  shared_limit_ = speculating.shared_limit_;
+  shared_bytes_ = speculating.shared_bytes_;
+  local_base_ = speculating.local_base_;
+  local_stride_ = speculating.local_stride_;
+  local_offsets_ = speculating.local_offsets_;
+  threads_ = speculating.threads_;
+  create_blocks();
+  find_lost_lanes();
+  find_homes();
+  live_out_ = ir::live_out_values(function_);
+  b_.SetInsertPoint(entry_->getTerminator());
+  declare_homes(&speculating);
+  declare_waiting();
+}
+
+// Lanes did not agree at the end of this block: each goes its way from here, by this form. The other one
+// hands over what is live, in the shapes that this one has.
+void Emitter::go_on_from(Emitter& speculating, BlockId id) {
+  block_ = id;
+  scalars_.clear();
+  vectors_.clear();
+  b_.SetInsertPoint(speculating.b_.GetInsertBlock());
+  mask_ = speculating.mask();
+  mask_vector_ = nullptr;
+  const auto take = [&](ValueId value) {
+    if (function_.values[value].instruction == ir::kNone || shape(value).known) return;
+    if (shape(value).is_varying()) {
+      vectors_[value] = speculating.vector(value);
+    } else {
+      scalars_[value] = speculating.scalar(value);
+    }
+  };
+  for (const ValueId value : live_out_[id]) {
+    if (homes_[value] == nullptr || homes_[value] == speculating.homes_[value]) continue;
+    take(value);
+    b_.CreateStore(get(value, shape(value).is_varying()), homes_[value]);
+  }
+  const ir::Block& block = function_.blocks[id];
+  take(block.condition);
+  for (const BlockId succ : block.succs) {
+    const auto& preds = function_.blocks[succ].preds;
+    const auto slot = static_cast<std::size_t>(std::ranges::find(preds, id) - preds.begin());
+    for (const auto phi : function_.blocks[succ].phis) take(function_.instructions[phi].operands[slot]);
+  }
+  emit_terminator(id);
 }
 
 bool Emitter::full_mask() const {
@@ -264,7 +358,7 @@ void Emitter::leave_whole(BlockId id) {
   const ir::Block& block = function_.blocks[id];
   if (block.terminator == ir::Terminator::kBranch) {
     ++counts_.branches;
-    if (!shape(block.condition).is_uniform()) ++counts_.branches_parting;
+    if (!shape(block.condition).is_uniform() && !shapes_.converges[id]) ++counts_.branches_parting;
   }
   if (block.terminator == ir::Terminator::kExit) {
     b_.CreateBr(return_);
@@ -293,6 +387,7 @@ void Emitter::leave_whole(BlockId id) {
     }
     return;
   }
+  if (shapes_.converges[id]) return leave_agreed(id);
   V taken = b_.CreateAnd(bits_of_mask(vector(block.condition)), mask());
   V not_taken = b_.CreateAnd(b_.CreateNot(taken), mask());
   const bool kills[2] = {shapes_.is_kill[block.succs[0]], shapes_.is_kill[block.succs[1]]};
@@ -324,6 +419,26 @@ void Emitter::leave_whole(BlockId id) {
   }
   if (shapes_.position[first] <= shapes_.position[id]) poll_cancel();
   b_.CreateBr(check_[first]);
+}
+
+// All live lanes go one way, as a rule.
+void Emitter::leave_agreed(BlockId id) {
+  const ir::Block& block = function_.blocks[id];
+  ++counts_.branches_converging;
+  V taken = b_.CreateAnd(bits_of_mask(vector(block.condition)), mask());
+  V agreed[2] = {b_.CreateICmpEQ(taken, mask()), b_.CreateICmpEQ(taken, i32(0))};
+  std::vector<PhiWrite> writes[2];
+  for (std::size_t i = 0; i < 2; ++i) collect_phis(id, block.succs[i], nullptr, writes[i]);
+  for (std::size_t i = 0; i < 2; ++i) {
+    auto* edge = new_block("agreed");
+    auto* other = new_block("other");
+    b_.CreateCondBr(agreed[i], edge, other);
+    b_.SetInsertPoint(edge);
+    store_phis(writes[i]);
+    go(id, block.succs[i]);
+    b_.SetInsertPoint(other);
+  }
+  masked_->go_on_from(*this, id);
 }
 
 // The block ran under a mask: say where its lanes wait next, then walk on along the chain.

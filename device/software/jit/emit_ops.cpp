@@ -125,6 +125,7 @@ void Emitter::emit_instruction(const Inst& inst) {
     case Op::kPrintf:
       return define(inst.results[0], print(inst));
     case Op::kKeep: {
+      if (!shape(inst.results[0]).is_varying()) return define(inst.results[0], scalar(inst.operands[0]));
       llvm::AllocaInst* home = homes_[inst.results[0]];
       Value* value = vector(inst.operands[0]);
       if (!full_mask()) {

@@ -1,4 +1,6 @@
 // Window loads as window_plan.h lays them out: 64-byte loads, and permutes of two sources at a time.
+#include <llvm/IR/IntrinsicsX86.h>
+
 #include <algorithm>
 #include <numeric>
 
@@ -28,6 +30,46 @@ void Emitter::begin_windows() {
   windows_.clear();
   group_base_.assign(plan_.groups.size(), nullptr);
   group_bounds_.assign(plan_.groups.size(), {});
+}
+
+// Where a permute takes its granules from, in memory that LLVM must take to be changeable. Constants it would
+// shrink to save bytes, and widen again each time by an instruction that competes with the permutes.
+Value* Emitter::permute_table(const std::vector<int>& index, unsigned granule_bits) {
+  llvm::GlobalVariable*& table = permute_tables_[{granule_bits, index}];
+  auto* element = b_.getIntNTy(granule_bits);
+  auto* wide = llvm::FixedVectorType::get(element, static_cast<unsigned>(index.size()));
+  if (table == nullptr) {
+    std::vector<llvm::Constant*> entries;
+    for (const int from : index)
+      entries.push_back(llvm::ConstantInt::get(element, static_cast<std::uint64_t>(std::max(from, 0))));
+    table = new llvm::GlobalVariable(module_, wide, false, llvm::GlobalValue::ExternalLinkage,
+                                     llvm::ConstantVector::get(entries), "vgpu_permute");
+    table->setVisibility(llvm::GlobalValue::HiddenVisibility);
+    table->setAlignment(llvm::Align(kWindowBytes));
+  }
+  auto* load = b_.CreateAlignedLoad(wide, table, llvm::Align(kWindowBytes));
+  load->setMetadata(llvm::LLVMContext::MD_invariant_load, llvm::MDNode::get(context_, {}));
+  return load;
+}
+
+// Granules of one vector of 64 bytes, or of two.
+Value* Emitter::permute_granules(Value* first, Value* second, const std::vector<int>& index,
+                                 unsigned granule_bits) {
+  if (granule_bits == 8 && !target_.vbmi) {
+    return second == nullptr ? b_.CreateShuffleVector(first, index)
+                             : b_.CreateShuffleVector(first, second, index);
+  }
+  namespace intrinsics = llvm::Intrinsic;
+  const std::size_t size = granule_bits == 8 ? 0 : granule_bits == 16 ? 1 : granule_bits == 32 ? 2 : 3;
+  constexpr llvm::Intrinsic::ID kOfOne[] = {
+      intrinsics::x86_avx512_permvar_qi_512, intrinsics::x86_avx512_permvar_hi_512,
+      intrinsics::x86_avx512_permvar_si_512, intrinsics::x86_avx512_permvar_di_512};
+  constexpr llvm::Intrinsic::ID kOfTwo[] = {
+      intrinsics::x86_avx512_vpermi2var_qi_512, intrinsics::x86_avx512_vpermi2var_hi_512,
+      intrinsics::x86_avx512_vpermi2var_d_512, intrinsics::x86_avx512_vpermi2var_q_512};
+  Value* table = permute_table(index, granule_bits);
+  return second == nullptr ? intrinsic(kOfOne[size], {}, {first, table})
+                           : intrinsic(kOfTwo[size], {}, {first, table, second});
 }
 
 // Address of the group's first wanted byte.
@@ -106,19 +148,29 @@ Value* Emitter::window_lanes(const WindowItem& item, std::int64_t element_offset
   const auto granules = static_cast<std::size_t>(kWindowBytes / permute.granule);
   auto* as_granules = llvm::FixedVectorType::get(b_.getIntNTy(static_cast<unsigned>(8 * permute.granule)),
                                                  static_cast<unsigned>(granules));
-  Value* result = nullptr;
+  std::vector<std::size_t> used;
   for (std::size_t w = 0; w < starts.size(); ++w) {
-    if (std::ranges::none_of(permute.source, [&](const auto& source) { return source.first == w; })) continue;
-    Value* bits = b_.CreateBitCast(window(item.group, starts[w]), as_granules);
-    // What came from earlier windows is in place already.
-    std::vector<int> index(granules, kAny);
+    if (std::ranges::any_of(permute.source, [&](const auto& source) { return source.first == w; }))
+      used.push_back(w);
+  }
+  const auto loaded = [&](std::size_t w) {
+    return b_.CreateBitCast(window(item.group, starts[w]), as_granules);
+  };
+  const auto granule_bits = static_cast<unsigned>(8 * permute.granule);
+  Value* result = loaded(used[0]);
+  std::vector<int> index(granules, kAny);
+  if (used.size() == 1) {
+    for (std::size_t i = 0; i < permute.source.size(); ++i) index[i] = permute.source[i].second;
+    result = permute_granules(result, nullptr, index, granule_bits);
+  }
+  for (std::size_t k = 1; k < used.size(); ++k) {
+    // From the first window as it was loaded, later from where it has been put; and from the next window.
     for (std::size_t i = 0; i < permute.source.size(); ++i) {
       const auto& [from, at] = permute.source[i];
-      if (from < w && result != nullptr) index[i] = static_cast<int>(i);
-      if (from == w) index[i] = static_cast<int>(result == nullptr ? 0 : granules) + at;
+      if (from < used[k]) index[i] = k == 1 ? at : static_cast<int>(i);
+      if (from == used[k]) index[i] = static_cast<int>(granules) + at;
     }
-    result =
-        result == nullptr ? b_.CreateShuffleVector(bits, index) : b_.CreateShuffleVector(result, bits, index);
+    result = permute_granules(result, loaded(used[k]), index, granule_bits);
   }
   if (permute.source.size() != granules)
     result = b_.CreateShuffleVector(result, counting(permute.source.size()));

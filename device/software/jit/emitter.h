@@ -26,6 +26,7 @@ namespace vgpu::software::jit {
 // What the target can do that changes the code we write.
 struct Target {
   bool avx512 = false;  // F, BW, DQ, VL
+  bool vbmi = false;
   bool vnni = false;
   bool unconfined = false;  // see Options
 };
@@ -37,7 +38,8 @@ class Emitter {
  public:
   Emitter(llvm::Module& module, const ir::Function& function, const ir::LaneShapes& shapes, Target target,
           Passes passes);
-  AccessCounts run(const std::string& symbol);
+  // `masked`: emits the same kernel without converging branches; run() drives it.
+  AccessCounts run(const std::string& symbol, Emitter* masked = nullptr);
 
  private:
   using V = llvm::Value*;
@@ -46,8 +48,17 @@ class Emitter {
   using BlockId = ir::BlockId;
 
   // --- emit_control.cpp
-  void declare_homes();
+  void begin_function(const std::string& symbol);
+  void create_blocks();
+  void find_lost_lanes();
+  void find_homes();
+  void declare_homes(const Emitter* sharing);
+  void declare_waiting();
   void emit_prologue();
+  void emit_body();
+  void join(const Emitter& speculating);  // become its masked form: same function, other blocks
+  void go_on_from(Emitter& speculating, BlockId id);
+  void leave_agreed(BlockId id);
   void emit_block(BlockId id);
   void emit_terminator(BlockId id);
   void leave_whole(BlockId id);
@@ -178,6 +189,8 @@ class Emitter {
   V window(std::size_t group, std::int64_t start);
   V window_lanes(const WindowItem& item, std::int64_t element_offset, std::int64_t bytes,
                  std::uint32_t first_lane, std::uint32_t lanes);
+  V permute_table(const std::vector<int>& index, unsigned granule_bits);
+  V permute_granules(V first, V second, const std::vector<int>& index, unsigned granule_bits);
   std::vector<V> load_windows(const Inst& inst, const WindowItem& item);
 
   // --- emit_warp.cpp
@@ -210,7 +223,9 @@ class Emitter {
   llvm::Function* code_ = nullptr;
   llvm::BasicBlock* entry_ = nullptr;
   llvm::BasicBlock* return_ = nullptr;
-  llvm::BasicBlock* restart_ = nullptr;  // a guard failed
+  llvm::BasicBlock* restart_ = nullptr;         // a guard failed
+  Emitter* masked_ = nullptr;                   // where lanes that do not agree go on
+  std::vector<std::vector<ValueId>> live_out_;  // by block, of the masked form
 
   std::vector<bool> needs_home_;
   std::vector<llvm::AllocaInst*> homes_;                 // by value
@@ -227,6 +242,7 @@ class Emitter {
   V mask_vector_ = nullptr;
   WindowPlan plan_;
   std::map<std::pair<std::size_t, std::int64_t>, V> windows_;  // by group and start
+  std::map<std::pair<unsigned, std::vector<int>>, llvm::GlobalVariable*> permute_tables_;
   std::vector<V> group_base_;
   std::vector<std::pair<V, V>> group_bounds_;
 

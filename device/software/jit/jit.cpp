@@ -20,8 +20,9 @@ constexpr std::uint32_t kMaxThreads = 1024;
 constexpr std::uint32_t kMxcsrDefault = 0x1F80;         // round to nearest, no exceptions
 constexpr std::uint32_t kMxcsrFlush = 0x8000 | 0x0040;  // flush to zero, denormals are zero
 
-// Instructions of a kernel that is compiled twice where it has guards; larger ones take too long for that.
-constexpr std::size_t kMostGuarded = 4000;
+// Instructions of a kernel that is compiled more than once, with claims that are checked as it runs and
+// without; larger ones take too long for that.
+constexpr std::size_t kMostCompiledAgain = 4000;
 
 class LinkedKernel final : public CompiledKernel {
  public:
@@ -40,6 +41,45 @@ std::optional<CodeGenerator::Generated> unpack(const std::string& entry) {
   std::memcpy(&generated.accesses, entry.data(), sizeof(AccessCounts));
   generated.object = entry.substr(sizeof(AccessCounts));
   return generated;
+}
+
+// A kernel's form with its lane shapes, and what its code falls back on where a check fails as it runs.
+struct Forms {
+  struct Plain {
+    ir::Function function;
+    ir::LaneShapes shapes;
+  };
+  ir::Function function;
+  ir::LaneShapes shapes;
+  std::optional<ir::LaneShapes> masked;  // without converging branches, if `shapes` has some
+  std::optional<Plain> plain;            // without guarded claims, if one of these has some
+};
+
+Forms make_forms(ir::Function function, const Passes& passes) {
+  const bool is_small = function.instructions.size() <= kMostCompiledAgain;
+  const ir::CheckedClaims claims{.guards = passes.guards && is_small,
+                                 .convergence = passes.convergence && is_small};
+  Forms forms;
+  forms.shapes = ir::analyse_lanes(function, {.guards = claims.guards});
+  if (claims.guards) forms.plain = Forms::Plain{function, {}};
+  ir::keep_live_outs(function, forms.shapes);
+  if (claims.convergence) {
+    ir::LaneShapes agreeing = ir::analyse_lanes(function, claims);
+    if (std::ranges::find(agreeing.converges, true) != agreeing.converges.end() &&
+        ir::refines(agreeing, forms.shapes)) {
+      forms.masked = std::exchange(forms.shapes, std::move(agreeing));
+    }
+  }
+  const auto is_guarded = [](const ir::LaneShapes& shapes) {
+    return std::ranges::find(shapes.guarded, true) != shapes.guarded.end();
+  };
+  if (!is_guarded(forms.shapes) && !(forms.masked && is_guarded(*forms.masked))) forms.plain.reset();
+  if (forms.plain) {
+    forms.plain->shapes = ir::analyse_lanes(forms.plain->function);
+    ir::keep_live_outs(forms.plain->function, forms.plain->shapes);
+  }
+  forms.function = std::move(function);
+  return forms;
 }
 
 Error from(const ir::LowerError& error) {
@@ -87,6 +127,7 @@ std::expected<ir::Function, Error> Jit::Impl::prepare(const ptx::Module& module,
   ir::LowerOptions lower_options;
   for (int i = 0; i < 3; ++i) lower_options.ntid[i] = shape.ntid[i];
   lower_options.indices_fit_31_bits = shape.indices_fit_31_bits;
+  lower_options.merge_loads = options.passes.merging;
   std::string broken;
   const auto after = [&](std::string_view pass, const ir::Function& function) {
     if (!options.verify || !broken.empty() || pass == "lower") return;
@@ -123,9 +164,9 @@ std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::Impl::compile(c
   for (const std::uint64_t number :
        {std::uint64_t{shape.ntid[0]}, std::uint64_t{shape.ntid[1]}, std::uint64_t{shape.ntid[2]},
         std::uint64_t{shape.indices_fit_31_bits}, std::uint64_t{options.passes.guards},
-        std::uint64_t{options.passes.windows}, static_cast<std::uint64_t>(function->flush),
-        std::uint64_t{function->param_bytes}, std::uint64_t{function->local_bytes},
-        std::uint64_t{function->static_shared_bytes}}) {
+        std::uint64_t{options.passes.windows}, std::uint64_t{options.passes.convergence},
+        static_cast<std::uint64_t>(function->flush), std::uint64_t{function->param_bytes},
+        std::uint64_t{function->local_bytes}, std::uint64_t{function->static_shared_bytes}}) {
     material += " " + std::to_string(number);
   }
   const std::string key = digest(material + "\n" + text);
@@ -142,28 +183,18 @@ std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::Impl::compile(c
     }
   }
   if (!result->code) {
-    // Without the claims that are checked as the code runs there is a second, plain form to fall back to.
-    ir::Function plain;
-    ir::LaneShapes plain_shapes;
-    const bool may_guard = options.passes.guards && function->instructions.size() <= kMostGuarded;
-    ir::LaneShapes shapes = ir::analyse_lanes(*function, may_guard);
-    const bool has_guards = std::ranges::find(shapes.guarded, true) != shapes.guarded.end();
-    if (has_guards) {
-      plain = *function;
-      plain_shapes = ir::analyse_lanes(plain);
-      ir::keep_live_outs(plain, plain_shapes);
-    }
-    ir::keep_live_outs(*function, shapes);
+    const Forms forms = make_forms(std::move(*function), options.passes);
     if (options.verify) {
-      const std::string problem = ir::verify(*function);
+      const std::string problem = ir::verify(forms.function);
       if (!problem.empty())
         return std::unexpected(Error{ErrorKind::kInternal, "after keep_live_outs: " + problem});
     }
-    if (options.dump) options.dump("shapes", ir::print(shapes, *function));
+    if (options.dump) options.dump("shapes", ir::print(forms.shapes, forms.function));
     const auto generated = generator.generate(
-        {*function, shapes},
-        has_guards ? std::optional(CodeGenerator::Form{plain, plain_shapes}) : std::nullopt, options.passes,
-        options.verify, options.dump);
+        {forms.function, forms.shapes, forms.masked ? &*forms.masked : nullptr},
+        forms.plain ? std::optional(CodeGenerator::Form{forms.plain->function, forms.plain->shapes})
+                    : std::nullopt,
+        options.passes, options.verify, options.dump);
     if (!generated) return std::unexpected(Error{ErrorKind::kInternal, generated.error()});
     auto code = generator.link(generated->object);
     if (!code) return std::unexpected(Error{ErrorKind::kInternal, code.error()});

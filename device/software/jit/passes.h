@@ -12,15 +12,24 @@ struct Passes {
   bool guards = true;
   // Where lanes differ by constants, wide loads and permutes instead of gathers (window_plan.h).
   bool windows = true;
+  // Where indices are compared with a bound all lanes are taken to agree; if they do not, the warp goes on by
+  // code that does not take that (CodeGenerator::Form::masked).
+  bool convergence = true;
+  // Neighbouring halves of words are loaded together (ir::merge_loads).
+  bool merging = true;
 
-  [[nodiscard]] static constexpr Passes none() { return {false, false}; }
+  [[nodiscard]] static constexpr Passes none() { return {false, false, false, false}; }
 };
 
-// All but those named in a list like "windows,twins"; "all" names all of them, other names none.
+// All but those named in a list like "windows,guards"; "all" names all of them, other names none.
 [[nodiscard]] inline Passes passes_without(std::string_view names) {
   Passes passes;
-  const std::pair<std::string_view, bool Passes::*> known[] = {{"guards", &Passes::guards},
-                                                               {"windows", &Passes::windows}};
+  const std::pair<std::string_view, bool Passes::*> known[] = {
+      {"guards", &Passes::guards},
+      {"windows", &Passes::windows},
+      {"convergence", &Passes::convergence},
+      {"merging", &Passes::merging},
+  };
   while (!names.empty()) {
     const std::string_view name = names.substr(0, names.find(','));
     if (name == "all") return Passes::none();

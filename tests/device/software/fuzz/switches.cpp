@@ -9,6 +9,8 @@ std::span<const Switch> switches() {
   static constexpr Switch kSwitches[] = {
       {"guards", [](software::jit::Options& options) { options.passes.guards = false; }},
       {"windows", [](software::jit::Options& options) { options.passes.windows = false; }},
+      {"convergence", [](software::jit::Options& options) { options.passes.convergence = false; }},
+      {"merging", [](software::jit::Options& options) { options.passes.merging = false; }},
   };
   return kSwitches;
 }

@@ -224,6 +224,70 @@ TEST(LaneShapes, EarlyExitPartsNobody) {
   EXPECT_EQ(std::ranges::count(shapes.is_kill, true), 1);
 }
 
+TEST(LaneShapes, BranchesByIndicesMayBeTakenToConverge) {
+  const Function function = prepared(loop("%r1", "%r3"));
+  const LaneShapes masked = analyse_lanes(function);
+  const LaneShapes shapes = analyse_lanes(function, {.convergence = true});
+  EXPECT_GT(std::ranges::count(masked.partial, true), 0);
+  EXPECT_EQ(std::ranges::count(masked.converges, true), 0);
+  EXPECT_EQ(std::ranges::count(shapes.partial, true), 0);
+  EXPECT_EQ(std::ranges::count(shapes.converges, true), 1);
+  EXPECT_TRUE(refines(shapes, masked));
+}
+
+TEST(LaneShapes, BranchesByDataAndBetweenKnownLanesAreNotTakenToConverge) {
+  const Function by_data = prepared(kRegisters +
+                                    "mad.wide.u32 %q1, %r1, 4, %q0;\n ld.global.u32 %r2, [%q1];\n"
+                                    " setp.lt.u32 %p0, %r2, %r0;\n @%p0 bra $end;\n st.global.u32 [%q1], 1;\n"
+                                    "$end: st.global.u32 [%q1+4], 2;\n ret;");
+  const Function known = prepared(kRegisters +
+                                  "mov.u32 %r2, %laneid;\n setp.lt.u32 %p0, %r2, 16;\n @%p0 bra $end;\n"
+                                  " st.global.u32 [%q0], 1;\n$end: st.global.u32 [%q0+4], 2;\n ret;");
+  for (const Function* function : {&by_data, &known}) {
+    const LaneShapes shapes = analyse_lanes(*function, {.convergence = true});
+    EXPECT_EQ(std::ranges::count(shapes.converges, true), 0);
+    EXPECT_GT(std::ranges::count(shapes.partial, true), 0);
+  }
+}
+
+// Once lanes have parted, which of them come to a branch is no matter of indices.
+TEST(LaneShapes, BranchesOfPartOfAWarpAreNotTakenToConverge) {
+  const Function function =
+      prepared(kRegisters +
+               "mov.u32 %r2, %laneid;\n setp.lt.u32 %p0, %r2, 16;\n @%p0 bra $end;\n"
+               " setp.lt.u32 %p1, %r1, %r0;\n @%p1 bra $end;\n st.global.u32 [%q0], 1;\n"
+               "$end: st.global.u32 [%q0+4], 2;\n ret;");
+  const LaneShapes shapes = analyse_lanes(function, {.convergence = true});
+  EXPECT_EQ(std::ranges::count(shapes.converges, true), 0);
+}
+
+TEST(MergeLoads, HalvesOfAWordAreLoadedTogether) {
+  const std::string halves =
+      ".reg .b16 %h<4>;\n ld.global.u16 %h0, [%q0+2];\n ld.global.u16 %h1, [%q0+4];\n BETWEEN"
+      " mov.b32 %r2, {%h0, %h1};\n st.global.u32 [%q0+8], %r2;\n ret;";
+  const auto with = [&](const std::string& between) {
+    std::string body = kRegisters + halves;
+    return prepared(body.replace(body.find("BETWEEN"), 7, between));
+  };
+  const auto global_loads = [](const Function& function) {
+    std::vector<Instruction> loads;
+    for (const Block& block : function.blocks) {
+      for (const InstructionId id : block.body) {
+        const Instruction& inst = function.instructions[id];
+        if (inst.op == Op::kLoad && inst.space == Space::kGlobal) loads.push_back(inst);
+      }
+    }
+    return loads;
+  };
+  const auto merged = global_loads(with(""));
+  ASSERT_EQ(merged.size(), 1u);
+  EXPECT_EQ(merged[0].type, Type::kI32);
+  EXPECT_EQ(merged[0].imm, 2);
+  // The word must be what memory held when the halves were read.
+  EXPECT_EQ(global_loads(with("st.global.u32 [%q0], 7;\n")).size(), 2u);
+  EXPECT_EQ(global_loads(with("bar.sync 0;\n")).size(), 2u);
+}
+
 TEST(LaneShapes, ValuesThatMeetAfterPartingVary) {
   const Function function =
       prepared(kRegisters +

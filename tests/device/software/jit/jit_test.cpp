@@ -37,6 +37,26 @@ constexpr const char* kPtx = R"(.version 8.4
   st.global.u16 [%q1+4], %r3;
   ret;
 }
+.visible .entry tail(.param .u64 p, .param .u32 n)
+{
+  .reg .b64 %q<2>;
+  .reg .b32 %r<3>;
+  .reg .pred %p0;
+  ld.param.u64 %q0, [p];
+  ld.param.u32 %r1, [n];
+  mov.u32 %r0, %tid.x;
+  mov.u32 %r2, 0;
+$top:
+  setp.ge.u32 %p0, %r0, %r1;
+  @%p0 bra $end;
+  add.u32 %r2, %r2, 1;
+  add.u32 %r0, %r0, 64;
+  bra $top;
+$end:
+  mad.wide.u32 %q1, %r0, 4, %q0;
+  st.global.u32 [%q1], %r2;
+  ret;
+}
 .visible .entry bounded() .reqntid 64
 {
   ret;
@@ -94,6 +114,21 @@ TEST_F(JitTest, CountsHowLoadsWereCompiled) {
   EXPECT_EQ((*without)->accesses.loads_windowed, 0u);
   EXPECT_EQ((*without)->accesses.loads_gathered, 2u);
   EXPECT_EQ((*without)->accesses.window_loads, 0u);
+}
+
+TEST_F(JitTest, CountsBranchesTakenToConverge) {
+  Options chosen = options();
+  Jit agreeing(chosen);
+  chosen.passes.convergence = false;
+  Jit masked(chosen);
+  const auto with = agreeing.compile(*module_, "tail", shape(64));
+  const auto without = masked.compile(*module_, "tail", shape(64));
+  ASSERT_TRUE(with.has_value()) << with.error().message;
+  ASSERT_TRUE(without.has_value()) << without.error().message;
+  EXPECT_EQ((*with)->accesses.branches_converging, 1u);
+  EXPECT_EQ((*with)->accesses.branches_parting, 0u);
+  EXPECT_EQ((*without)->accesses.branches_converging, 0u);
+  EXPECT_EQ((*without)->accesses.branches_parting, 1u);
 }
 
 TEST_F(JitTest, SecondProcessTakesCodeFromDisk) {

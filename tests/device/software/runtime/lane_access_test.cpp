@@ -32,6 +32,8 @@ const PassCase kPassCases[] = {
     {"none", Passes::none()},
     {"no_guards", without(&Passes::guards)},
     {"no_windows", without(&Passes::windows)},
+    {"no_convergence", without(&Passes::convergence)},
+    {"no_merging", without(&Passes::merging)},
 };
 
 constexpr const char* kHead =
@@ -98,6 +100,25 @@ const std::string kWraps =
     " add.s64 %q4, %q4, %q3;\n add.s64 %q4, %q4, %q7;\n"
     " ld.global.u32 %r20, [%q4];\n st.global.u32 [%q2], %r20;\n ret;\n}\n";
 
+// Lanes leave a loop together or not, and go different ways in it, by their indices alone; what they have
+// then (a count and a pointer that were the same or side by side, a sum, a barrier to come, another loop)
+// must be there.
+const std::string kParts =
+    std::string(kHead) +
+    " mov.u32 %r6, %r2;\n mov.u32 %r7, 0;\n mul.wide.u32 %q3, %r2, 4;\n add.s64 %q4, %q1, %q3;\n"
+    " mul.wide.u32 %q5, %r4, 4;\n"
+    "$loop:\n setp.ge.u32 %p0, %r6, %r0;\n @%p0 bra $done;\n"
+    " ld.global.u32 %r8, [%q4];\n mad.lo.u32 %r20, %r20, 31, %r8;\n add.u32 %r7, %r7, 1;\n"
+    " setp.lt.u32 %p1, %r6, %r1;\n @%p1 bra $skip;\n xor.b32 %r20, %r20, %r7;\n"
+    "$skip:\n add.u32 %r6, %r6, %r4;\n add.s64 %q4, %q4, %q5;\n bra $loop;\n"
+    "$done:\n bar.sync 0;\n mad.lo.u32 %r20, %r20, 7, %r7;\n sub.s64 %q6, %q4, %q1;\n cvt.u32.u64 %r10, "
+    "%q6;\n"
+    " mad.lo.u32 %r20, %r20, 5, %r10;\n setp.ge.u32 %p2, %r2, %r1;\n @%p2 bra $end;\n mov.u32 %r11, 0;\n"
+    "$more:\n add.u32 %r20, %r20, %r11;\n add.u32 %r11, %r11, 3;\n setp.lt.u32 %p3, %r11, %r6;\n @%p3 bra "
+    "$more;\n"
+    " mad.lo.u32 %r20, %r20, 3, %r11;\n"
+    "$end:\n st.global.u32 [%q2], %r20;\n ret;\n}\n";
+
 struct Launch {
   const char* name;
   const std::string* program;
@@ -116,6 +137,11 @@ const Launch kLaunches[] = {
     {"widths_tail", &kWidths, 1, 64, 43, 0, 42u * 48 + 16},
     {"widths_one", &kWidths, 1, 32, 1, 0, 32},
     {"store_between", &kStoreBetween, 1, 64, 0, 0, 63u * 12 + 8},
+    {"parts_nowhere", &kParts, 2, 64, 128, 64, 128u * 4},
+    {"parts_in_the_last_round", &kParts, 2, 64, 100, 32, 100u * 4},
+    {"parts_at_once", &kParts, 1, 64, 1, 1, 4},
+    {"parts_by_the_second_bound", &kParts, 1, 64, 0, 1000, 4},
+    {"parts_in_a_later_round", &kParts, 2, 72, 189, 150, 189u * 4},
     {"wraps", &kWraps, 1, 64, 0, 0xFFFF'FFF0u, 64u * 4},
     {"no_wrap", &kWraps, 1, 64, 0, 0x7FFF'0000u, 64u * 4},
 };
