@@ -30,6 +30,7 @@ enum class TrapReason : uint32_t {
   kTrapInstruction = 1,  // PTX trap, or brkpt
   kCancelled = 2,        // *BlockState::cancel was seen non-zero
   kUnsupportedCall = 3,  // an indirect call or a call to an undefined function
+  kNoCode = 4,           // code that was left to be made when needed could not be made
 };
 
 // kArrive (bar.arrive) counts the warp and returns at once; all others wait.

@@ -82,7 +82,8 @@ nlohmann::ordered_json kernel_json(const KernelFigures& kernel) {
                                  {"least_block_ps", figures.least_block},
                                  {"compiled", figures.compiled},
                                  {"from_cache", figures.from_cache},
-                                 {"compile_ns", figures.compile_time}};
+                                 {"compile_ns", figures.compile_time},
+                                 {"generic_warps", figures.generic_warps}};
   auto& counts = json["counts"] = nlohmann::ordered_json::object();
   for (const auto& [name, value] : kernel.counts) counts[name] = value;
   return json;

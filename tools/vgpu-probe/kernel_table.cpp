@@ -119,12 +119,22 @@ void print_details(const KernelFigures& kernel) {
                           kernel.count("loads_gathered")));
   print_field("stores", fmt::format("{} of a row, {} scattered", kernel.count("stores_contiguous"),
                                     kernel.count("stores_scattered")));
-  print_field("branches", fmt::format("{}, lanes may part at {} of them", kernel.count("branches"),
-                                      kernel.count("branches_parting")));
-  print_field("guards", number_text(kernel.count("guards")));
-  static constexpr std::array kShown = {
-      "loads_uniform",     "loads_contiguous", "loads_windowed", "window_loads",     "loads_gathered",
-      "stores_contiguous", "stores_scattered", "branches",       "branches_parting", "guards"};
+  print_field("branches", fmt::format("{}; lanes may part at {}, and are checked to agree at {}",
+                                      kernel.count("branches"), kernel.count("branches_parting"),
+                                      kernel.count("branches_converging")));
+  print_field("guards", fmt::format("{}; {} warps ran by the generic copy", kernel.count("guards"),
+                                    number_text(figures.generic_warps)));
+  static constexpr std::array kShown = {"loads_uniform",
+                                        "loads_contiguous",
+                                        "loads_windowed",
+                                        "window_loads",
+                                        "loads_gathered",
+                                        "stores_contiguous",
+                                        "stores_scattered",
+                                        "branches",
+                                        "branches_parting",
+                                        "branches_converging",
+                                        "guards"};
   for (const auto& [name, value] : kernel.counts) {
     if (std::ranges::find(kShown, name) == kShown.end()) print_field(printable(name), number_text(value));
   }

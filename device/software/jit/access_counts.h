@@ -38,6 +38,7 @@ inline constexpr AccessName kAccessNames[] = {
     {"stores_scattered", &AccessCounts::stores_scattered},
     {"branches", &AccessCounts::branches},
     {"branches_parting", &AccessCounts::branches_parting},
+    {"branches_converging", &AccessCounts::branches_converging},
     {"guards", &AccessCounts::guards},
 };
 

@@ -2,6 +2,7 @@
 #include "device/software/jit/code_generator.h"
 
 #include <llvm/ExecutionEngine/Orc/LLJIT.h>
+#include <llvm/IR/IRBuilder.h>
 #include <llvm/IR/LegacyPassManager.h>
 #include <llvm/IR/Verifier.h>
 #include <llvm/MC/MCSubtargetInfo.h>
@@ -20,6 +21,7 @@
 #include <optional>
 
 #include "device/software/jit/emitter.h"
+#include "device/software/jit/generic_copy.h"
 #include "device/software/jit/runtime_helpers.h"
 
 namespace vgpu::software::jit {
@@ -43,13 +45,23 @@ std::string text_of(const llvm::Module& module) {
   return text;
 }
 
-// The code that a warp is started anew with when a guard fails: hardly ever, so it is made in little time.
-void emit_plain(llvm::Module& module, const CodeGenerator::Form& form, const Target& target) {
-  Emitter(module, form.function, form.shapes, target, Passes::none()).run(kPlainSymbol);
-  llvm::Function* code = module.getFunction(kPlainSymbol);
-  code->setLinkage(llvm::GlobalValue::InternalLinkage);
-  code->addFnAttr(llvm::Attribute::NoInline);
-  code->addFnAttr(llvm::Attribute::OptimizeNone);
+// Where a warp is started anew when a guard fails: its generic copy is asked for by name, and is not in here.
+void emit_restart(llvm::Module& module) {
+  llvm::Function* restart = module.getFunction(kPlainSymbol);
+  if (restart == nullptr) return;
+  auto& context = module.getContext();
+  auto* pointer = llvm::PointerType::get(context, 0);
+  auto* number = llvm::Type::getInt32Ty(context);
+  const llvm::FunctionCallee run = module.getOrInsertFunction(
+      kRunGenericSymbol,
+      llvm::FunctionType::get(llvm::Type::getVoidTy(context), {pointer, number, pointer}, false));
+  llvm::Constant* copy = module.getOrInsertGlobal(kGenericCopySymbol, llvm::Type::getInt8Ty(context));
+  restart->setLinkage(llvm::GlobalValue::InternalLinkage);
+  restart->addFnAttr(llvm::Attribute::NoInline);
+  restart->addFnAttr(llvm::Attribute::Cold);
+  llvm::IRBuilder<> builder(llvm::BasicBlock::Create(context, "entry", restart));
+  builder.CreateCall(run, {restart->getArg(0), restart->getArg(1), copy});
+  builder.CreateRetVoid();
 }
 
 }  // namespace
@@ -136,7 +148,7 @@ const std::string& CodeGenerator::fingerprint() const {
 }
 
 std::expected<CodeGenerator::Generated, std::string> CodeGenerator::generate(
-    const Form& form, const std::optional<Form>& plain, const Passes& enabled, bool verify,
+    const Form& form, bool quick, const Passes& enabled, bool verify,
     const std::function<void(std::string_view, const std::string&)>& dump) const {
   const int level =
       size_of(form.function) > kLargeFunction ? std::min(impl_->opt_level, 1) : impl_->opt_level;
@@ -149,7 +161,11 @@ std::expected<CodeGenerator::Generated, std::string> CodeGenerator::generate(
   if (form.masked != nullptr) masked.emplace(module, form.function, *form.masked, impl_->target, enabled);
   const AccessCounts accesses = Emitter(module, form.function, form.shapes, impl_->target, enabled)
                                     .run(kEntrySymbol, masked ? &*masked : nullptr);
-  if (plain) emit_plain(module, *plain, impl_->target);
+  if (quick) {
+    module.getFunction(kEntrySymbol)->addFnAttr(llvm::Attribute::NoInline);
+    module.getFunction(kEntrySymbol)->addFnAttr(llvm::Attribute::OptimizeNone);
+  }
+  emit_restart(module);
   if (dump) dump("llvm", text_of(module));
   if (verify) {
     std::string broken;
@@ -209,7 +225,8 @@ class OrcCode final : public LoadedCode {
 
 }  // namespace
 
-std::expected<std::unique_ptr<LoadedCode>, std::string> CodeGenerator::link(const std::string& object) const {
+std::expected<std::unique_ptr<LoadedCode>, std::string> CodeGenerator::link(const std::string& object,
+                                                                            GenericCopy* copy) const {
   auto& session = impl_->session->getExecutionSession();
   auto created = session.createJITDylib("kernel." + std::to_string(impl_->next_library.fetch_add(1)));
   if (!created) return std::unexpected(llvm::toString(created.takeError()));
@@ -219,6 +236,10 @@ std::expected<std::unique_ptr<LoadedCode>, std::string> CodeGenerator::link(cons
   for (const auto& [name, address] : runtime_symbols()) {
     symbols[impl_->session->mangleAndIntern(name)] = {llvm::orc::ExecutorAddr::fromPtr(address),
                                                       llvm::JITSymbolFlags::Exported};
+  }
+  if (copy != nullptr) {
+    symbols[impl_->session->mangleAndIntern(kGenericCopySymbol)] = {llvm::orc::ExecutorAddr::fromPtr(copy),
+                                                                    llvm::JITSymbolFlags::Exported};
   }
   if (auto error = library.define(llvm::orc::absoluteSymbols(std::move(symbols)))) {
     return std::unexpected(llvm::toString(std::move(error)));

@@ -6,7 +6,6 @@
 #include <expected>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -16,6 +15,8 @@
 #include "device/software/jit/passes.h"
 
 namespace vgpu::software::jit {
+
+class GenericCopy;
 
 // Code in memory; unloaded with the object.
 class LoadedCode {
@@ -47,11 +48,14 @@ class CodeGenerator {
     // Null if `shapes` takes nothing to converge.
     const ir::LaneShapes* masked = nullptr;
   };
-  // `plain`: the kernel again, without guarded shapes; needed if `form` has some.
+  // Where `form` has guarded shapes the code asks for its GenericCopy. `quick`: code that is hardly ever run,
+  // made in little time.
   [[nodiscard]] std::expected<Generated, std::string> generate(
-      const Form& form, const std::optional<Form>& plain, const Passes& passes, bool verify,
+      const Form& form, bool quick, const Passes& passes, bool verify,
       const std::function<void(std::string_view, const std::string&)>& dump) const;
-  [[nodiscard]] std::expected<std::unique_ptr<LoadedCode>, std::string> link(const std::string& object) const;
+  // `copy` stands behind the code's guards, and outlives it; needed where the object asks for one.
+  [[nodiscard]] std::expected<std::unique_ptr<LoadedCode>, std::string> link(const std::string& object,
+                                                                             GenericCopy* copy) const;
 
  private:
   struct Impl;

@@ -11,6 +11,7 @@
 #include "device/software/ir/passes.h"
 #include "device/software/jit/code_generator.h"
 #include "device/software/jit/disk_cache.h"
+#include "device/software/jit/generic_copy.h"
 
 namespace vgpu::software::jit {
 
@@ -26,8 +27,15 @@ constexpr std::size_t kMostCompiledAgain = 4000;
 
 class LinkedKernel final : public CompiledKernel {
  public:
+  [[nodiscard]] std::uint64_t generic_warps() const override { return generic ? generic->warps() : 0; }
+
+  std::unique_ptr<GenericCopy> generic;  // of code that asks for one
   std::unique_ptr<LoadedCode> code;
 };
+
+bool asks_for_generic_copy(const std::string& object) {
+  return object.find(kGenericCopySymbol) != std::string::npos;
+}
 
 // An entry of the disk cache is the counts, then the object file.
 std::string pack(const CodeGenerator::Generated& generated) {
@@ -43,16 +51,11 @@ std::optional<CodeGenerator::Generated> unpack(const std::string& entry) {
   return generated;
 }
 
-// A kernel's form with its lane shapes, and what its code falls back on where a check fails as it runs.
+// A kernel's form with its lane shapes, and what its code goes on by where lanes do not agree as it runs.
 struct Forms {
-  struct Plain {
-    ir::Function function;
-    ir::LaneShapes shapes;
-  };
   ir::Function function;
   ir::LaneShapes shapes;
   std::optional<ir::LaneShapes> masked;  // without converging branches, if `shapes` has some
-  std::optional<Plain> plain;            // without guarded claims, if one of these has some
 };
 
 Forms make_forms(ir::Function function, const Passes& passes) {
@@ -61,7 +64,6 @@ Forms make_forms(ir::Function function, const Passes& passes) {
                                  .convergence = passes.convergence && is_small};
   Forms forms;
   forms.shapes = ir::analyse_lanes(function, {.guards = claims.guards});
-  if (claims.guards) forms.plain = Forms::Plain{function, {}};
   ir::keep_live_outs(function, forms.shapes);
   if (claims.convergence) {
     ir::LaneShapes agreeing = ir::analyse_lanes(function, claims);
@@ -69,14 +71,6 @@ Forms make_forms(ir::Function function, const Passes& passes) {
         ir::refines(agreeing, forms.shapes)) {
       forms.masked = std::exchange(forms.shapes, std::move(agreeing));
     }
-  }
-  const auto is_guarded = [](const ir::LaneShapes& shapes) {
-    return std::ranges::find(shapes.guarded, true) != shapes.guarded.end();
-  };
-  if (!is_guarded(forms.shapes) && !(forms.masked && is_guarded(*forms.masked))) forms.plain.reset();
-  if (forms.plain) {
-    forms.plain->shapes = ir::analyse_lanes(forms.plain->function);
-    ir::keep_live_outs(forms.plain->function, forms.plain->shapes);
   }
   forms.function = std::move(function);
   return forms;
@@ -104,6 +98,11 @@ struct Jit::Impl {
   std::expected<std::shared_ptr<const CompiledKernel>, Error> compile(const ptx::Module& module,
                                                                       std::string_view kernel,
                                                                       const LaunchShape& shape);
+  // Links the kernel's code, and puts what makes its generic copy behind it where it asks for that.
+  [[nodiscard]] std::expected<void, std::string> link(LinkedKernel& kernel, const std::string& object,
+                                                      std::shared_ptr<const ir::Function> function,
+                                                      const std::string& key);
+  [[nodiscard]] std::unique_ptr<LoadedCode> make_generic(ir::Function function, const std::string& key);
   [[nodiscard]] std::expected<ir::Function, Error> prepare(const ptx::Module& module, std::string_view kernel,
                                                            const LaunchShape& shape) const;
 
@@ -140,6 +139,50 @@ std::expected<ir::Function, Error> Jit::Impl::prepare(const ptx::Module& module,
   return std::move(*prepared);
 }
 
+std::expected<void, std::string> Jit::Impl::link(LinkedKernel& kernel, const std::string& object,
+                                                 std::shared_ptr<const ir::Function> function,
+                                                 const std::string& key) {
+  if (asks_for_generic_copy(object)) {
+    kernel.generic = std::make_unique<GenericCopy>(
+        [this, function = std::move(function), key] { return make_generic(*function, key + " generic"); });
+  }
+  auto code = generator.link(object, kernel.generic.get());
+  if (!code) return std::unexpected(code.error());
+  kernel.code = std::move(*code);
+  return {};
+}
+
+// Without the claims that are checked as the code runs.
+std::unique_ptr<LoadedCode> Jit::Impl::make_generic(ir::Function function, const std::string& key) {
+  const auto start = std::chrono::steady_clock::now();
+  const std::string entry = digest(key);
+  std::unique_ptr<LoadedCode> code;
+  if (const auto stored = cache.load(entry)) {
+    if (auto linked = generator.link(*stored, nullptr)) {
+      code = std::move(*linked);
+      cache_hits.fetch_add(1);
+    }
+  }
+  if (!code) {
+    ir::LaneShapes shapes = ir::analyse_lanes(function);
+    ir::keep_live_outs(function, shapes);
+    const auto generated =
+        generator.generate({function, shapes}, true, Passes::none(), options.verify, options.dump);
+    if (generated) {
+      if (auto linked = generator.link(generated->object, nullptr)) {
+        code = std::move(*linked);
+        cache.store(entry, generated->object);
+        compiled.fetch_add(1);
+      }
+    }
+    if (!code) failures.fetch_add(1);
+  }
+  const auto taken = std::chrono::steady_clock::now() - start;
+  nanoseconds.fetch_add(
+      static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(taken).count()));
+  return code;
+}
+
 std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::Impl::compile(const ptx::Module& module,
                                                                                std::string_view kernel,
                                                                                const LaunchShape& shape) {
@@ -170,11 +213,13 @@ std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::Impl::compile(c
     material += " " + std::to_string(number);
   }
   const std::string key = digest(material + "\n" + text);
+  const bool may_guard = options.passes.guards && function->instructions.size() <= kMostCompiledAgain;
+  const auto unchanged =
+      may_guard ? std::make_shared<const ir::Function>(*function) : std::shared_ptr<const ir::Function>();
   if (const auto stored = cache.load(key)) {
     // If it does not link it is of a library that differs in a way the key does not show: compile anew.
     if (auto entry = unpack(*stored)) {
-      if (auto code = generator.link(entry->object)) {
-        result->code = std::move(*code);
+      if (link(*result, entry->object, unchanged, key)) {
         result->from_cache = true;
         result->accesses = entry->accesses;
         result->code_bytes = static_cast<std::uint32_t>(entry->object.size());
@@ -190,15 +235,13 @@ std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::Impl::compile(c
         return std::unexpected(Error{ErrorKind::kInternal, "after keep_live_outs: " + problem});
     }
     if (options.dump) options.dump("shapes", ir::print(forms.shapes, forms.function));
-    const auto generated = generator.generate(
-        {forms.function, forms.shapes, forms.masked ? &*forms.masked : nullptr},
-        forms.plain ? std::optional(CodeGenerator::Form{forms.plain->function, forms.plain->shapes})
-                    : std::nullopt,
-        options.passes, options.verify, options.dump);
+    const auto generated =
+        generator.generate({forms.function, forms.shapes, forms.masked ? &*forms.masked : nullptr}, false,
+                           options.passes, options.verify, options.dump);
     if (!generated) return std::unexpected(Error{ErrorKind::kInternal, generated.error()});
-    auto code = generator.link(generated->object);
-    if (!code) return std::unexpected(Error{ErrorKind::kInternal, code.error()});
-    result->code = std::move(*code);
+    if (const auto linked = link(*result, generated->object, unchanged, key); !linked) {
+      return std::unexpected(Error{ErrorKind::kInternal, linked.error()});
+    }
     result->accesses = generated->accesses;
     result->code_bytes = static_cast<std::uint32_t>(generated->object.size());
     cache.store(key, pack(*generated));

@@ -68,6 +68,8 @@ class CompiledKernel {
   double compile_seconds = 0;    // what compile() took, parsing included
   std::uint32_t code_bytes = 0;  // size of the object file
   AccessCounts accesses;
+  // How many warps ran by the copy that is there for when a check fails (generic_copy.h). Any thread.
+  [[nodiscard]] virtual std::uint64_t generic_warps() const { return 0; }
 
  protected:
   CompiledKernel() = default;
@@ -97,7 +99,7 @@ struct Counters {
 };
 
 // Thread-safe. Several kernels may be compiled at the same time; the caller keeps what it got (compile() does
-// not remember it).
+// not remember it), and lets go of it before the Jit ends.
 class Jit {
  public:
   explicit Jit(Options options = {});

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "device/software/jit/generic_copy.h"
+
 namespace vgpu::software::jit {
 
 namespace {
@@ -98,6 +100,7 @@ extern "C" std::uint64_t vgpu_rounded(std::uint32_t code, std::uint64_t a, std::
 std::span<const std::pair<const char*, const void*>> runtime_symbols() {
   static const std::pair<const char*, const void*> kSymbols[] = {
       {kRoundedSymbol, reinterpret_cast<const void*>(&vgpu_rounded)},
+      {kRunGenericSymbol, reinterpret_cast<const void*>(&vgpu_run_generic)},
       {"memcpy",
        reinterpret_cast<const void*>(static_cast<void* (*)(void*, const void*, std::size_t)>(&std::memcpy))},
       {"memset",

@@ -62,6 +62,8 @@ struct BlockRunner::Hooks {
         runner(state).fail(Failure::kCancelled, warp, line);
       case TrapReason::kUnsupportedCall:
         runner(state).fail(Failure::kUnsupportedCall, warp, line);
+      case TrapReason::kNoCode:
+        runner(state).fail(Failure::kNoCode, warp, line);
     }
     runner(state).fail(Failure::kTrap, warp, line);
   }
@@ -286,6 +288,8 @@ Error BlockRunner::explain() const {
       return {Status::kDeviceUnavailable, at + ": cancelled"};
     case Failure::kUnsupportedCall:
       return {Status::kInvalidPc, at + ": call of an undefined function or through an unknown address"};
+    case Failure::kNoCode:
+      return {Status::kLaunchOutOfResources, at + ": its generic copy could not be compiled"};
     case Failure::kBadPrint:
       return {Status::kIllegalAddress, at + ": printf was given an illegal address"};
     case Failure::kDeadlock: {

@@ -35,7 +35,7 @@ class BlockRunner {
   Result<void> run(uint64_t first, uint64_t last);
 
  private:
-  enum class Failure : uint8_t { kNone, kTrap, kCancelled, kUnsupportedCall, kDeadlock, kBadPrint };
+  enum class Failure : uint8_t { kNone, kTrap, kCancelled, kUnsupportedCall, kNoCode, kDeadlock, kBadPrint };
 
   struct Hooks;  // the RuntimeHooks table and what it calls
   friend struct Hooks;

@@ -36,12 +36,20 @@ struct KernelRecord {
 // Adds one launch to its kernel's record when it ends, however it ends.
 class TimedLaunch {
  public:
-  TimedLaunch(KernelRecord& record, uint64_t blocks)
-      : record_(record), blocks_(blocks), start_(std::chrono::steady_clock::now()) {}
+  // `code`: what runs, of one context alone; null if it is no kernel.
+  TimedLaunch(KernelRecord& record, uint64_t blocks, const jit::CompiledKernel* code)
+      : record_(record),
+        blocks_(blocks),
+        code_(code),
+        generic_warps_(code == nullptr ? 0 : code->generic_warps()),
+        start_(std::chrono::steady_clock::now()) {}
   ~TimedLaunch() {
     const auto taken = std::chrono::steady_clock::now() - start_;
     record_.add_launch(
         static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(taken).count()), blocks_);
+    if (code_ != nullptr) {
+      record_.generic_warps.fetch_add(code_->generic_warps() - generic_warps_, std::memory_order_relaxed);
+    }
   }
   TimedLaunch(const TimedLaunch&) = delete;
   TimedLaunch& operator=(const TimedLaunch&) = delete;
@@ -49,6 +57,8 @@ class TimedLaunch {
  private:
   KernelRecord& record_;
   uint64_t blocks_;
+  const jit::CompiledKernel* code_;
+  uint64_t generic_warps_;  // before
   std::chrono::steady_clock::time_point start_;
 };
 

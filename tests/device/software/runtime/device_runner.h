@@ -31,6 +31,7 @@ class DeviceRunner final : public KernelRunner {
     std::memset(out.data(), 0, out.size());  // a context that failed answers nothing
     static_cast<void>(context_->copy_from_device(out, 0, address, 0, {.width = out.size(), .height = 1}));
   }
+  device::Context& context() { return *context_; }
   LaunchStatus launch(const LaunchRequest& request) override {
     const std::uint32_t function = next_function_++;
     const auto found = context_->get_function(1, function, request.kernel);

@@ -3,8 +3,13 @@
 // around. What every thread loaded is compared with the oracle's.
 #include <gtest/gtest.h>
 
+#include <stdlib.h>
+
 #include <algorithm>
+#include <filesystem>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "device/software/runtime/kernel_compiler.h"
 #include "device/software/runtime/software_backend.h"
@@ -188,6 +193,42 @@ TEST_P(LaneAccess, GivesWhatTheOracleGives) {
   const auto expected = outcome(oracle, launch, 4096);
   const auto got = outcome(compiled, launch, std::uint64_t{2} << 20);
   EXPECT_EQ(got, expected);
+}
+
+const Launch& launch_named(std::string_view name) {
+  return *std::ranges::find(kLaunches, name,
+                            [](const Launch& launch) { return std::string_view(launch.name); });
+}
+
+// The copy without guards is there for the warps that need it, and is made for no others.
+TEST(GenericCopy, IsCompiledWhenAGuardFailsAndThenKept) {
+  char folder[] = "/tmp/vgpu-generic-copy-XXXXXX";
+  ASSERT_NE(::mkdtemp(folder), nullptr);
+  const auto run = [&](std::string_view name) {
+    auto backend = software::make_backend({.memory_bytes = std::uint64_t{1} << 26, .threads = 2},
+                                          software::make_jit_compiler({.cache_directory = folder}));
+    EXPECT_TRUE(backend);
+    OracleRunner oracle;
+    DeviceRunner device(**backend);
+    const auto expected = outcome(oracle, launch_named(name), 4096);
+    EXPECT_EQ(outcome(device, launch_named(name), std::uint64_t{2} << 20), expected) << name;
+    const auto report = device.context().kernel_figures(0);
+    EXPECT_TRUE(report);
+    return std::pair(report->figures.generic_warps, (*backend)->counts());
+  };
+  const auto [none, first] = run("no_wrap");
+  EXPECT_EQ(none, 0U);
+  EXPECT_EQ(first.kernels_compiled, 1U);
+  const auto [wrapped, second] = run("wraps");
+  EXPECT_EQ(wrapped, 1U) << "the index wraps around in the first of two warps";
+  EXPECT_EQ(second.kernels_from_cache, 1U);
+  EXPECT_EQ(second.kernels_compiled, 1U) << "the generic copy";
+  const auto [again, third] = run("wraps");
+  EXPECT_EQ(again, 1U);
+  EXPECT_EQ(third.kernels_from_cache, 2U);
+  EXPECT_EQ(third.kernels_compiled, 0U);
+  std::error_code ignored;
+  std::filesystem::remove_all(folder, ignored);
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, LaneAccess,
