@@ -198,6 +198,7 @@ int print_counters() {
   const auto& header = region.header();
   std::printf("state %s\n", ring::device_state_name(static_cast<ring::DeviceState>(
                                 ring::load_acquire(header.status.device_state))));
+  std::printf("generation %016" PRIx64 "\n", found->generation);
   std::printf("commands %" PRIu64 "\n", ring::load_relaxed(header.totals.commands));
   std::printf("launches %" PRIu64 "\n", ring::load_relaxed(header.totals.launches));
   for (uint32_t i = 0; i < found->geometry.channel_count; ++i) {

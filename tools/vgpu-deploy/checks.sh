@@ -62,11 +62,17 @@ check_service_present() {
   esac
 }
 
+# nearest_folder PATH: PATH, or the nearest folder above it that exists; nothing for the root.
+nearest_folder() {
+  nearest=$1
+  while [ -n "$nearest" ] && [ ! -d "$R$nearest" ]; do nearest=${nearest%/*}; done
+  out "$nearest"
+}
+
 check_space() {
   kilobytes=$((($(wc -c <"$source_dir/libvgpu-cuda.so") * 4 + 4194304) / 1024))
   for folder in /opt /var/lib /etc; do
-    where=$folder
-    while [ ! -d "$R$where" ]; do where=${where%/*}; done
+    where=$(nearest_folder "$folder")
     free=$(df -Pk "$R$where/" 2>/dev/null | awk 'NR == 2 {print $4}')
     if [ "${free:-0}" -lt "$kilobytes" ]; then
       result FAIL space "$folder has $((${free:-0} / 1024)) MB free; this needs $((kilobytes / 1024 + 1)) MB"
@@ -78,8 +84,7 @@ check_space() {
 
 check_writable() {
   for folder in /etc /etc/systemd/system /opt /var/lib /usr/local/sbin; do
-    where=$folder
-    while [ ! -d "$R$where" ]; do where=${where%/*}; done
+    where=$(nearest_folder "$folder")
     if [ ! -w "$R${where:-/}" ]; then
       result FAIL writable "$folder cannot be written: is its file system mounted read-only?"
       return

@@ -49,6 +49,8 @@ options of install
   --service NAME     the one systemd service whose processes get the libraries
   --how preload      LD_PRELOAD and LD_LIBRARY_PATH (default: wins over libraries that a program bundles)
   --how path         LD_LIBRARY_PATH alone
+  --how links        neither: links in the folder that the program loads its own CUDA libraries from (Ollama's cuda_v12)
+  --into FOLDER      that folder, where it is not Ollama's
   --cuda 12|13|all   which CUDA generations the service sees (default: 12; the software device presents compute
                      capability 6.1, for which only CUDA 12 programs hold code)
   --device WHERE     a PCI address, or a region's file; default: the first vGPU found

@@ -1,16 +1,17 @@
 # install: check, show, ask, change, verify; undo everything if the verification fails.
 
-unit='' cuda='' how='' device='' source_dir='' dry_run=0 yes=0
+unit='' cuda='' how='' into='' device='' source_dir='' dry_run=0 yes=0
 
 parse_install() {
   while [ $# -gt 0 ]; do
     case $1 in
-      --service | --cuda | --how | --device | --from) [ $# -ge 2 ] || bad_usage "$1 takes a value" ;;
+      --service | --cuda | --how | --into | --device | --from) [ $# -ge 2 ] || bad_usage "$1 takes a value" ;;
     esac
     case $1 in
       --service) unit=$(unit_of "$2") || exit 2; shift ;;
       --cuda) cuda=$2; shift ;;
       --how) how=$2; shift ;;
+      --into) into=$2; how=links; shift ;;
       --device) device=$2; shift ;;
       --from) source_dir=$2; shift ;;
       --dry-run) dry_run=1 ;;
@@ -28,15 +29,43 @@ error in it locks everybody out of the machine. One service is given its librari
       die "vgpu is installed for $installed_unit; one service at a time: $program uninstall, then install for $unit"
     unit=$installed_unit
     : "${cuda:=$installed_cuda}" "${how:=$installed_how}" "${device:=$installed_device}"
+    case $how:$installed_how in
+      links:links) ;;
+      links:* | *:links) die "vgpu is installed with --how $installed_how: $program uninstall, then install with --how $how" ;;
+    esac
+    [ -z "$into" ] || [ "$into" = "$installed_into" ] ||
+      die "vgpu's links are in $installed_into: $program uninstall, then install with --into $into"
+    into=$installed_into
   fi
   : "${unit:=ollama.service}" "${cuda:=12}" "${how:=preload}"
   case $cuda in 12 | 13 | all) ;; *) bad_usage "--cuda takes 12, 13 or all" ;; esac
-  case $how in preload | path) ;; *) bad_usage "--how takes preload or path" ;; esac
+  case $how in preload | path | links) ;; *) bad_usage "--how takes preload, path or links" ;; esac
+  if [ "$how" = links ]; then
+    : "${into:=$(links_folder)}"
+    case $into in
+      '') die "no folder cuda_v12 or cuda_v13 of ${unit%.service} was found: name the one that it loads its CUDA libraries from with --into FOLDER" ;;
+      *[!A-Za-z0-9@:._/+-]* | */../* | */.. | [!/]*) bad_usage "--into takes an absolute path without special characters" ;;
+    esac
+    into=${into%/}
+    if is_everybodys "$into"; then
+      bad_usage "--into: $into is searched for every program of this machine; never system-wide"
+    fi
+    [ -d "$R$into" ] || die "--into: there is no folder $into"
+  fi
   case $device in
     '' | /*) ;;
     *[!0-9a-fA-F:.]*) bad_usage "--device takes a PCI address such as 0000:00:04.0, or an absolute path" ;;
   esac
   case $device in *[!A-Za-z0-9:._/-]*) bad_usage "--device: '$device' holds characters that a drop-in cannot" ;; esac
+}
+
+# is_everybodys FOLDER: whether the loader looks there for every program.
+is_everybodys() {
+  case $1 in
+    '' | /lib | /lib64 | /usr/lib | /usr/lib64 | /lib/x86_64-linux-gnu | /usr/lib/x86_64-linux-gnu | /usr/local/lib | \
+      /usr/local/lib64 | /usr/local/lib/x86_64-linux-gnu | /usr/local/cuda*/lib64) return 0 ;;
+  esac
+  grep -qxF -- "$1" "$R"/etc/ld.so.conf "$R"/etc/ld.so.conf.d/*.conf 2>/dev/null
 }
 
 # plan PATH MODE SOURCE NOTE: one file that should be there.
@@ -50,6 +79,25 @@ plan() {
   fi
   [ "$verb" = same ] || changes_planned=$((changes_planned + 1))
   plan_text=$plan_text$(printf '  %-7s %-48s %s' "$verb" "$1" "$4")$newline
+}
+
+# leads_to LINK TARGET: whether it is such a link.
+leads_to() { [ -L "$R$1" ] && [ "$(readlink "$R$1")" = "$2" ]; }
+
+# plan_link LINK TARGET: one link that should be there.
+plan_link() {
+  was=
+  if leads_to "$1" "$2"; then
+    verb=same
+  elif [ -L "$R$1" ]; then
+    verb=change was=", was a link to $(readlink "$R$1")"
+  elif [ -e "$R$1" ]; then
+    verb=change was=", was a file"
+  else
+    verb=new
+  fi
+  [ "$verb" = same ] || changes_planned=$((changes_planned + 1))
+  plan_text=$plan_text$(printf '  %-7s %-48s %s' "$verb" "$1" "-> $2$was")$newline
 }
 
 # A number for the group that no group has: from the top of what distributions give to services.
@@ -99,6 +147,10 @@ make_plan() {
   fi
   plan "$home/bin/$program" 0755 "$work/tool" "this program"
   plan "$rules" 0644 "$rules_source" "the device for group $group"
+  if [ "$how" = links ]; then
+    plan_link "$home/current" "lib/$version_id"
+    for name in $(link_names); do plan_link "$into/$name" "$home/current/$name"; done
+  fi
   plan "$dropin" 0644 "$work/dropin" "for $unit alone"
 }
 
@@ -195,7 +247,7 @@ change_everything() {
   out ""
   out "Changing:"
   service_before=$(show "$unit" ActiveState)
-  begin_transaction "$version_id" "$unit" "$cuda" "$how" "${device:--}"
+  begin_transaction "$version_id" "$unit" "$cuda" "$how" "${device:--}" "${into:--}"
   if [ ! -f "$S/baseline" ]; then
     { systemctl is-system-running; failed_units; } >"$S/baseline" 2>/dev/null
   fi
@@ -212,9 +264,12 @@ change_everything() {
   put_changed "$home/bin/$program" 0755 "$work/tool"
   give_device_to_group
   record service "$unit" "$service_before"
+  if [ "$how" = links ]; then put_links; fi
   put_changed "$dropin" 0644 "$work/dropin"
   systemctl daemon-reload || broken "systemctl daemon-reload failed"
   point
+  folder=$tree tool=$R$tree/vgpu-check
+  start_counting
   if [ "$service_before" = active ]; then
     restarted_at=$(date +%s)
     systemctl restart "$unit" || broken "$unit does not start with vgpu's libraries: journalctl -u $unit"
@@ -233,6 +288,16 @@ put_libraries() {
       [ -L "$staged" ] || put_changed "$tree/${staged##*/}" keep "$staged"
     done
   fi
+}
+
+# All links lead through one, so that an upgrade is one rename.
+put_links() {
+  put_changed_link "$home/current" "lib/$version_id"
+  for name in $(link_names); do put_changed_link "$into/$name" "$home/current/$name"; done
+}
+
+put_changed_link() {
+  leads_to "$1" "$2" || { put_link "$1" "$2"; out "  linked $1"; }
 }
 
 # put_changed PATH MODE SOURCE: put_file, where the content differs.

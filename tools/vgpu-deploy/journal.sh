@@ -1,13 +1,13 @@
 # Changing files so that every change can be undone after a kill or a power cut at any instruction: what was
 # there is saved and on the disk, then the change is recorded and on the disk, and only then made, by rename.
 
-# A place where tests stop the tool: VGPU_DEPLOY_AT="NUMBER:COMMAND".
+# A place where tests stop the tool: VGPU_DEPLOY_AT="NUMBER:COMMAND", or "every:COMMAND".
 points=0
 point() {
   points=$((points + 1))
   # shellcheck disable=SC2015
   case ${VGPU_DEPLOY_AT-} in
-    "$points":*) eval "${VGPU_DEPLOY_AT#*:}" ;;
+    "$points":* | every:*) eval "${VGPU_DEPLOY_AT#*:}" ;;
   esac
 }
 
@@ -69,7 +69,7 @@ begin_transaction() {
 }
 
 make_folder() {
-  [ ! -d "$R$1" ] || return 0
+  [ ! -d "$R$1/" ] || return 0 # the root is there
   make_folder "${1%/*}"
   stamp "${1%/*}"
   record mkdir "$1"
@@ -78,12 +78,11 @@ make_folder() {
   point
 }
 
-# stamp FOLDER: its times, before something in it changes.
+# stamp FOLDER: its times, before something in it changes. The root's name is empty.
 stamp() {
-  [ -n "$1" ] || return 0
   saved_count=$((saved_count + 1))
-  touch -r "$R$1" "$S/saved/$saved_count.stamp" || broken "cannot write $state_dir"
-  record stamp "$1" "$saved_count.stamp"
+  touch -r "$R$1/" "$S/saved/$saved_count.stamp" || broken "cannot write $state_dir"
+  record stamp "$1/" "$saved_count.stamp"
 }
 
 # put_file PATH MODE SOURCE: PATH gets SOURCE's content.
@@ -110,6 +109,29 @@ put_file() {
   to_disk "$R$1.vgpu-new"
   point
   mv -f "$R$1.vgpu-new" "$R$1" || broken "cannot write $1"
+  to_disk "$R${1%/*}"
+  label "$1"
+  point
+}
+
+# put_link LINK TARGET: LINK leads to TARGET.
+put_link() {
+  saved_count=$((saved_count + 1))
+  was=absent
+  if [ -e "$R$1" ] || [ -L "$R$1" ]; then
+    was=present
+    cp -a "$R$1" "$S/saved/$saved_count" || broken "cannot save $1 in $state_dir: is the disk full?"
+    [ -L "$S/saved/$saved_count" ] || to_disk "$S/saved/$saved_count"
+  fi
+  number=$saved_count
+  to_disk "$S/saved"
+  point
+  stamp "${1%/*}"
+  record link "$1" "$number" "$was" "$2"
+  rm -f "$R$1.vgpu-new"
+  ln -s "$2" "$R$1.vgpu-new" || broken "cannot write $1: is the disk full or read-only?"
+  point
+  mv -fT "$R$1.vgpu-new" "$R$1" || broken "cannot write $1"
   to_disk "$R${1%/*}"
   label "$1"
   point
@@ -146,9 +168,9 @@ put_tree() {
 }
 
 # What the manifest says: the newest completed transaction, and whether one was begun after it.
-# A `begin` line holds version, unit, CUDA generations, how, device.
+# A `begin` line holds version, unit, CUDA generations, how, device, and the folder of the links.
 read_state() {
-  installed_version='' installed_unit='' transactions=0 interrupted=0
+  installed_version='' installed_unit='' installed_into='' transactions=0 interrupted=0
   [ -f "$R$state_dir/manifest" ] || return 1
   state_ifs=$IFS
   while IFS= read -r change; do
@@ -165,6 +187,8 @@ read_state() {
         IFS=$state_ifs
         installed_version=$2 installed_unit=$3 installed_cuda=$4 installed_how=$5 installed_device=$6
         [ "$installed_device" != - ] || installed_device=
+        # An older record has no such field.
+        case ${7-} in /*) installed_into=$7 ;; *) installed_into='' ;; esac
         ;;
     esac
   done <"$R$state_dir/manifest"

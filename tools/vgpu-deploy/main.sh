@@ -6,7 +6,7 @@ need_installed() {
     [ "${interrupted-0}" = 0 ] || die "an installation was interrupted; $program install, rollback or uninstall undoes it"
     die "vgpu is not installed here ($state_dir is not there)"
   fi
-  unit=$installed_unit cuda=$installed_cuda how=$installed_how device=$installed_device version_id=$installed_version
+  unit=$installed_unit cuda=$installed_cuda how=$installed_how into=$installed_into device=$installed_device version_id=$installed_version
 }
 
 cmd_verify() {
@@ -40,8 +40,10 @@ cmd_status() {
   out "version    $installed_version in $home/lib/$installed_version"
   out "service    $unit: $(show "$unit" ActiveState), since $(show "$unit" ActiveEnterTimestamp)"
   out "drop-in    /etc/systemd/system/$unit.d/vgpu.conf"
-  tool=$R$home/lib/$version_id/vgpu-check
-  if answer=$(VGPU_DEVICE=$device timeout 40 "$tool" device "$R$home/lib/$version_id/libcuda.so.1" 2>&1); then
+  [ "$how" != links ] || out "links      in $into"
+  folder=$home/lib/$version_id
+  tool=$R$folder/vgpu-check
+  if ask_device; then
     out "vgpu       $answer"
     out "counters   $(counters_value commands) commands, $(counters_value launches) launches since the device started"
   else

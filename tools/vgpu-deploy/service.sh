@@ -56,6 +56,24 @@ service_folders() {
   esac
 }
 
+# The folder with CUDA libraries of its own that the service's program looks into, for --how links; nothing if there
+# is none. Of several CUDA generations, that which the service gets.
+links_folder() {
+  for folder in $(service_folders); do
+    for generation in 12 13; do
+      case $cuda in all | "$generation")
+        if [ -d "$R$folder/cuda_v$generation" ]; then
+          out "$folder/cuda_v$generation"
+          return
+        fi ;;
+      esac
+    done
+  done
+}
+
+# The links of --how links, a name each: what a program of the service asks the loader for.
+link_names() { for library in $(wanted_libraries "$cuda"); do soname_of "$library"; done; }
+
 # join SEPARATOR: the lines of standard input in one.
 join() { tr '\n' "$1" | sed "s/$1*\$//"; }
 
@@ -70,9 +88,9 @@ write_dropin() {
   out "# To undo: $home/bin/$program uninstall, or from a console: sh $rescue"
   out "[Service]"
   before=$(setting LD_PRELOAD)
-  [ "$how" = path ] || out "Environment=\"LD_PRELOAD=$(preload_list)${before:+:$before}\""
+  [ "$how" != preload ] || out "Environment=\"LD_PRELOAD=$(preload_list)${before:+:$before}\""
   before=$(setting LD_LIBRARY_PATH)
-  out "Environment=\"LD_LIBRARY_PATH=$({
+  [ "$how" = links ] || out "Environment=\"LD_LIBRARY_PATH=$({
     out "$home/lib/$version_id"
     [ -n "$before" ] || service_folders
   } | join ':')${before:+:$before}\""
@@ -175,7 +193,7 @@ processes_with_ours() {
 
 # wait_until SECONDS COMMAND...
 wait_until() {
-  deadline=$(($(date +%s) + $1))
+  deadline=$(($(date +%s) + ${VGPU_DEPLOY_WAIT-$1}))
   shift
   until "$@"; do
     [ "$(date +%s)" -lt "$deadline" ] || return 1

@@ -28,6 +28,7 @@ choose_tools() {
       chmod() { "$busybox" chmod "$@"; }
       chown() { "$busybox" chown "$@"; }
       cmp() { "$busybox" cmp "$@"; }
+      readlink() { "$busybox" readlink "$@"; }
       sync() { "$busybox" sync "$@"; }
       return
     fi
@@ -119,6 +120,35 @@ undo_put_with_builtins() {
   fi
 }
 
+# undo_link LINK NUMBER WAS LEFT: LINK leads to LEFT since the installation, and was absent, or what lies in
+# saved/NUMBER. What somebody has put into its place since then stays.
+undo_link() {
+  link=$R$1 saved=$R$state_dir/saved/$2
+  if [ "$builtins_only" = 1 ]; then
+    note "$1 leads to vgpu's libraries still (nothing here can remove it)"
+    return
+  fi
+  rm -f "$link.vgpu-new"
+  if [ -L "$link" ]; then
+    [ "$(readlink "$link")" = "$4" ] || return 0 # not made yet, or theirs
+  elif [ -e "$link" ]; then
+    same_bytes "$link" "$saved" || note "$1 was replaced after the installation: left as it is"
+    return
+  elif [ "$3" = absent ]; then
+    return
+  fi
+  if [ "$3" = absent ]; then
+    if rm -f "$link"; then note "removed $1"; else trouble "cannot remove $1"; fi
+  # Renamed without following what it leads to; an old mv does not know how.
+  elif { cp -a "$saved" "$link.vgpu-new" 2>/dev/null || cp -Pp "$saved" "$link.vgpu-new"; } &&
+    { mv -fT "$link.vgpu-new" "$link" 2>/dev/null || { rm -f "$link" && mv -f "$link.vgpu-new" "$link"; }; }; then
+    note "restored $1"
+  else
+    rm -f "$link.vgpu-new"
+    trouble "cannot restore $1; what it was is $saved"
+  fi
+}
+
 # undo_line FILE NUMBER GROUP: FILE is /etc/group or /etc/gshadow, and got a line for GROUP. If nothing else
 # has changed since, the very file of before comes back, else only our line goes.
 undo_line() {
@@ -205,6 +235,7 @@ undo_changes() {
       begin) [ "$how_far" = all ] || break ;;
       put) undo_put "$2" "$3" "$4" ;;
       line) undo_line "$2" "$3" "$4" ;;
+      link) undo_link "$2" "$3" "$4" "$5" ;;
       tree) undo_tree "$2" ;;
       service) undo_service "$2" "$3" ;;
       lock) [ "$builtins_only" = 1 ] || undo_lock "$2" "$3" ;;

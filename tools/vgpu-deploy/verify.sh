@@ -16,6 +16,7 @@ checklist() {
   dropin=/etc/systemd/system/$unit.d/vgpu.conf
   tool=$R$folder/vgpu-check
   verify_files
+  if [ "$how" = links ]; then verify_links; fi
   verify_access
   if is_running; then
     verify_processes
@@ -60,6 +61,16 @@ verify_files() {
   else
     result ok drop-in "$dropin is in place, and systemd reads it"
   fi
+}
+
+verify_links() {
+  elsewhere=
+  for name in current $(link_names); do
+    link=$into/$name target=$home/current/$name
+    [ "$name" != current ] || link=$home/current target=lib/$version_id
+    leads_to "$link" "$target" || elsewhere="${elsewhere}$link does not lead to $target: did an update of ${unit%.service} replace it? uninstall, then install again$newline"
+  done
+  result_lines links "$elsewhere" "$into leads to $home/lib/$version_id"
 }
 
 verify_access() {
@@ -187,11 +198,31 @@ verify_system() {
 }
 
 verify_device() {
-  if answer=$(VGPU_DEVICE=$device timeout 40 "$tool" device "$R$folder/libcuda.so.1" 2>&1); then
+  if ask_device; then
     result ok vgpu "$answer"
   else
     result FAIL vgpu "it does not answer: $answer. Is vgpu-device running on the host?"
   fi
+}
+
+# ask_device: has our own program compute on it, and says in $answer what that said. Its launch is remembered in
+# `looks`, a line each, so that those of others can be told from it.
+ask_device() {
+  answer=$(VGPU_DEVICE=$device timeout 40 "$tool" device "$R$folder/libcuda.so.1" 2>&1) || return 1
+  [ ! -w "$R$state_dir/looks" ] || out "$(counters_value generation)" >>"$R$state_dir/looks"
+}
+
+# From here on launches are counted: the first line of `looks` is the device's start and its launches so far.
+start_counting() { out "$(counters_value generation) $(counters_value launches)" >"$R$state_dir/looks" || :; }
+
+# Launches since then that were not ours. A device that was started anew counts from none.
+others_launches() {
+  generation=$(counters_value generation) now=$(counters_value launches)
+  [ -n "$generation" ] && [ -n "$now" ] && [ -r "$R$state_dir/looks" ] || { out 0; return; }
+  while read -r look_generation look_launches; do
+    [ "$look_generation" = "$generation" ] && now=$((now - ${look_launches:-1}))
+  done <"$R$state_dir/looks"
+  out "$now"
 }
 
 # What the device says: counters_value NAME.
@@ -206,15 +237,23 @@ service_owns_channel() {
   return 1
 }
 
+# A client that is over by now, or between two runs, has left its launches.
+is_used() {
+  use=
+  if service_owns_channel; then
+    use="a process of $unit has the device open; $(counters_value launches) launches so far"
+  elif launches=$(others_launches) && [ "$launches" -gt 0 ]; then
+    use="$launches launches since the installation, those of $program not counted"
+  fi
+  [ -n "$use" ]
+}
+
 verify_use() {
   case $unit in
     ollama*) verify_ollama ;;
     *)
-      launches=$(counters_value launches)
-      if wait_until 20 service_owns_channel; then
-        result ok use "a process of $unit has the device open; $(counters_value launches) launches so far"
-      elif [ "$(counters_value launches)" -gt "${launches:-0}" ] 2>/dev/null; then
-        result ok use "launches rise: $launches, then $(counters_value launches)"
+      if wait_until 20 is_used; then
+        result ok use "$use"
       else
         result warn use "$unit has not called CUDA yet; when it should have, run verify again"
       fi

@@ -18,6 +18,17 @@ class Install(deploy_case.DeployCase):
         self.assert_done(done, "Everything is as it was before")
         self.assert_untouched(done)
 
+    def test_folders_that_are_missing_are_made_and_removed(self):
+        for name in ("opt", "etc/udev/rules.d", "etc/udev", "usr/local/sbin"):
+            (self.machine.root / name).rmdir()
+        os.utime(self.machine.root, ns=(10**18, 10**18 + 123456789))
+        self.machine.before = self.machine.tree()
+        root_before = self.machine.root.stat().st_mtime_ns
+        self.assert_done(self.machine.install(), "Installed: demo.service uses the vGPU")
+        self.assert_done(self.machine.run("uninstall"))
+        self.assert_untouched()
+        self.assertEqual(self.machine.root.stat().st_mtime_ns, root_before)
+
     def test_second_install_changes_nothing(self):
         self.assert_done(self.machine.install())
         after_first = self.machine.tree()
@@ -102,6 +113,24 @@ class Install(deploy_case.DeployCase):
         self.machine.systemctl("stop", machine.UNIT)
         self.assert_done(self.machine.install(), "was not running before, and was not started")
         self.assertEqual((self.machine.state / "active").read_text(), "inactive\n")
+
+    def test_a_client_that_is_over_by_now_counts_as_use(self):
+        state = self.machine.state
+        (state / "no-owner").touch()
+        (state / "launches").write_text("1000\n")
+        quick = {"VGPU_DEPLOY_WAIT": "0"}
+        self.assert_done(self.machine.install(**quick), "warn  use", "has not called CUDA yet")
+        self.assert_done(self.machine.run("status"))
+        self.assert_done(self.machine.run("verify", **quick), "warn  use")
+        (state / "launches").write_text(f"{int((state / 'launches').read_text()) + 7}\n")
+        self.assert_done(self.machine.run("verify", **quick), "ok    use          7 launches since the installation")
+        self.assert_done(self.machine.run("verify", **quick), "ok    use          7 launches")
+        # The device was started anew, and has counted our own look alone.
+        (state / "generation").write_text("00000000000000a2\n")
+        (state / "launches").write_text("0\n")
+        self.assert_done(self.machine.run("verify", **quick), "warn  use")
+        self.assert_done(self.machine.run("uninstall"))
+        self.assert_untouched()
 
     def test_bash_and_busybox_do_the_same(self):
         self.machine.whole_seconds()
