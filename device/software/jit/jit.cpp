@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "device/software/ir/lane_shapes.h"
+#include "device/software/ir/meets_once.h"
 #include "device/software/ir/passes.h"
 #include "device/software/jit/code_generator.h"
 #include "device/software/jit/disk_cache.h"
@@ -196,6 +197,7 @@ std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::Impl::compile(c
 
   auto result = std::make_shared<LinkedKernel>();
   result->uses_barriers = function->uses_barriers;
+  result->meets_once = ir::meets_once(*function);
   result->static_shared_bytes = function->static_shared_bytes;
   result->dynamic_shared_offset = function->dynamic_shared_offset;
   result->local_bytes = function->local_bytes;

@@ -59,6 +59,8 @@ class CompiledKernel {
 
   WarpFunction entry = nullptr;
   bool uses_barriers = false;  // false: the warps of a block may run one after another, without fibers
+  // The warps of a block meet at one barrier, all that are alive, and nobody waits again (ir/meets_once.h).
+  bool meets_once = false;
   std::uint32_t static_shared_bytes = 0;  // as ptx::layout_shared places it; dynamic shared memory follows at
   std::uint32_t dynamic_shared_offset = 0;  // this offset: BlockState::shared_bytes = offset + dynamic bytes
   std::uint32_t local_bytes = 0;            // per thread

@@ -5,6 +5,7 @@
 
 #include "device/software/ir/cfg.h"
 #include "device/software/ir/lane_shapes.h"
+#include "device/software/ir/meets_once.h"
 #include "device/software/ir/passes.h"
 
 namespace vgpu::software::ir {
@@ -310,6 +311,44 @@ TEST(Print, ShowsBlocksAndOperations) {
   EXPECT_NE(text.find("kernel k\nb0:\n"), std::string::npos) << text;
   EXPECT_NE(text.find("load.param.constant i64"), std::string::npos) << text;
   EXPECT_NE(text.find("store.global i32 #8 %"), std::string::npos) << text;
+}
+
+bool meets_once_of(const std::string& body) {
+  return meets_once(prepared(kRegisters + body));
+}
+
+TEST(MeetsOnce, HoldsForOneBarrierOfTheWholeBlockBetweenLoopsAndBranches) {
+  EXPECT_TRUE(meets_once_of("bar.sync 0; ret;"));
+  EXPECT_TRUE(meets_once_of("mov.u32 %r1, %tid.x; setp.gt.u32 %p1, %r1, 63; @%p1 ret; bar.sync 3; ret;"));
+  EXPECT_TRUE(meets_once_of(R"(
+    ld.param.u32 %r1, [n]; mov.u32 %r2, %tid.x;
+  before: sub.u32 %r1, %r1, 1; setp.ne.u32 %p1, %r1, 0; @%p1 bra before;
+    bar.red.popc.u32 %r3, 0, %p1; st.global.u32 [%q0], %r3;
+  behind: sub.u32 %r2, %r2, 1; setp.ne.u32 %p1, %r2, 0; @%p1 bra behind;
+    ret;)"));
+}
+
+TEST(MeetsOnce, DoesNotHoldWhereAWarpMayWaitTwiceOrForOthersThanAll) {
+  EXPECT_FALSE(meets_once_of("ret;"));
+  EXPECT_FALSE(meets_once_of("bar.sync 0; bar.sync 0; ret;"));
+  EXPECT_FALSE(meets_once_of("bar.sync 0, 64; ret;"));
+  EXPECT_FALSE(meets_once_of("bar.arrive 0, 64; ret;"));
+  EXPECT_FALSE(meets_once_of("ld.param.u32 %r1, [n]; bar.sync %r1; ret;"));
+  EXPECT_FALSE(meets_once_of(R"(
+    mov.u32 %r1, %tid.x; setp.gt.u32 %p1, %r1, 63; @%p1 bra other;
+    bar.sync 0; ret;
+  other: bar.sync 0; ret;)"));
+  EXPECT_FALSE(meets_once_of(R"(
+    ld.param.u32 %r1, [n];
+  again: bar.sync 0; sub.u32 %r1, %r1, 1; setp.ne.u32 %p1, %r1, 0; @%p1 bra again;
+    ret;)"));
+  // Behind the last way back of the inner loop, inside the outer one.
+  EXPECT_FALSE(meets_once_of(R"(
+    ld.param.u32 %r1, [n];
+  outer: ld.param.u32 %r2, [n];
+  inner: sub.u32 %r2, %r2, 1; setp.ne.u32 %p1, %r2, 0; @%p1 bra inner;
+    bar.sync 0; sub.u32 %r1, %r1, 1; setp.ne.u32 %p1, %r1, 0; @%p1 bra outer;
+    ret;)"));
 }
 
 }  // namespace

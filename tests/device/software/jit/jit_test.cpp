@@ -57,6 +57,17 @@ $end:
   st.global.u32 [%q1], %r2;
   ret;
 }
+.visible .entry meet()
+{
+  bar.sync 0;
+  ret;
+}
+.visible .entry meet_twice()
+{
+  bar.sync 0;
+  bar.sync 0;
+  ret;
+}
 .visible .entry bounded() .reqntid 64
 {
   ret;
@@ -143,6 +154,20 @@ TEST_F(JitTest, SecondProcessTakesCodeFromDisk) {
   ASSERT_TRUE(kernel.has_value());
   EXPECT_TRUE((*kernel)->from_cache);
   EXPECT_EQ(second.counters().compiled, 0u);
+}
+
+TEST_F(JitTest, TellsHowTheWarpsOfABlockMeetWhereverTheCodeComesFrom) {
+  for (const bool from_cache : {false, true}) {
+    Jit jit(options());
+    const auto none = jit.compile(*module_, "store", shape(64));
+    const auto once = jit.compile(*module_, "meet", shape(64));
+    const auto twice = jit.compile(*module_, "meet_twice", shape(64));
+    ASSERT_TRUE(none && once && twice);
+    EXPECT_EQ((*once)->from_cache, from_cache);
+    EXPECT_FALSE((*none)->uses_barriers || (*none)->meets_once);
+    EXPECT_TRUE((*once)->uses_barriers && (*once)->meets_once);
+    EXPECT_TRUE((*twice)->uses_barriers && !(*twice)->meets_once);
+  }
 }
 
 TEST_F(JitTest, AnotherBlockShapeIsAnotherEntry) {
