@@ -16,32 +16,36 @@ class Barriers {
 
   void start(uint32_t warps) {
     alive_ = warps;
-    barriers_.fill({});
+    for (; open_ != 0; open_ &= open_ - 1) barriers_[lowest(open_)] = {};
   }
   [[nodiscard]] uint32_t alive() const { return alive_; }
 
   struct Completion {
     bool complete = false;
+    bool reduces = false;   // the result is asked for; otherwise it is 0
     uint32_t released = 0;  // one bit per warp that waits, without the one that arrived last
     uint32_t result = 0;
   };
 
   Completion arrive(uint32_t warp, uint32_t id, uint32_t threads, BarrierKind kind, uint32_t predicate,
                     uint32_t active) {
-    Barrier& barrier = barriers_[id % kCount];
+    id %= kCount;
+    Barrier& barrier = barriers_[id];
     if (barrier.arrived == 0) {
-      barrier.needed = (threads + kWarpSize - 1) / kWarpSize;
-      barrier.all = true;
+      barrier.needed = threads / kWarpSize + (threads % kWarpSize != 0 ? 1 : 0);
+      open_ |= uint32_t{1} << id;
     }
     if (kind != BarrierKind::kArrive) barrier.kind = kind;
     barrier.arrived += 1;
-    barrier.count += static_cast<uint32_t>(std::popcount(predicate & active));
-    barrier.all = barrier.all && (predicate & active) == active;
+    if (reduces(kind)) {
+      barrier.count += static_cast<uint32_t>(std::popcount(predicate & active));
+      barrier.all = barrier.all && (predicate & active) == active;
+    }
     if (!complete(barrier)) {
       if (kind != BarrierKind::kArrive) barrier.waiting |= uint32_t{1} << warp;
       return {};
     }
-    return release(barrier);
+    return release(id);
   }
 
   // A warp ended: every barrier of the whole block that now has all others is complete. Calls
@@ -49,8 +53,9 @@ class Barriers {
   template <typename Released>
   void exit(Released&& released) {
     alive_ -= 1;
-    for (Barrier& barrier : barriers_) {
-      if (barrier.arrived != 0 && barrier.needed == 0 && complete(barrier)) released(release(barrier));
+    for (uint32_t left = open_; left != 0; left &= left - 1) {
+      const uint32_t id = lowest(left);
+      if (barriers_[id].needed == 0 && complete(barriers_[id])) released(release(id));
     }
   }
 
@@ -70,8 +75,12 @@ class Barriers {
   [[nodiscard]] bool complete(const Barrier& barrier) const {
     return barrier.arrived >= (barrier.needed != 0 ? barrier.needed : alive_);
   }
-  static Completion release(Barrier& barrier) {
-    Completion completion{.complete = true, .released = barrier.waiting, .result = 0};
+  static uint32_t lowest(uint32_t bits) { return static_cast<uint32_t>(std::countr_zero(bits)); }
+  static bool reduces(BarrierKind kind) { return kind != BarrierKind::kSync && kind != BarrierKind::kArrive; }
+  Completion release(uint32_t id) {
+    Barrier& barrier = barriers_[id];
+    Completion completion{
+        .complete = true, .reduces = reduces(barrier.kind), .released = barrier.waiting, .result = 0};
     switch (barrier.kind) {
       case BarrierKind::kSync:
       case BarrierKind::kArrive:
@@ -87,10 +96,12 @@ class Barriers {
         break;
     }
     barrier = {};
+    open_ &= ~(uint32_t{1} << id);
     return completion;
   }
 
   uint32_t alive_ = 0;
+  uint32_t open_ = 0;  // one bit per barrier somebody arrived at; all others are as new
   std::array<Barrier, kCount> barriers_{};
 };
 

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <xmmintrin.h>
 
+#include <bit>
 #include <boost/context/detail/fcontext.hpp>
 #include <cstring>
 #include <utility>
@@ -82,11 +83,13 @@ struct BlockRunner::Hooks {
 
   static void fiber(context::transfer_t from) {
     auto& self = *static_cast<BlockRunner*>(from.data);
-    self.scheduler_ = from.fctx;
-    arrived_on_stack(nullptr, &self.host_stack_);
-    const uint32_t warp = self.current_;
-    self.plan_->entry(&self.state_, warp);
-    self.finish_warp(warp);
+    self.fibers_[self.previous_] = from.fctx;
+    arrived_on_stack(nullptr, self.previous_ == kHost ? &self.host_stack_ : nullptr);
+    self.run_as_fiber();
+    self.previous_ = std::exchange(self.running_, kHost);
+    leaving_stack(nullptr, self.host_stack_);
+    context::jump_fcontext(self.fibers_[kHost], nullptr);
+    __builtin_unreachable();
   }
 
   static constexpr RuntimeHooks kTable{.barrier = barrier, .trap = trap, .vprintf = print};
@@ -123,9 +126,10 @@ Result<void> BlockRunner::prepare(const LaunchPlan& plan) {
     }
     owner_ = plan.context_id;
   }
-  on_fiber_ = plan.uses_barriers && plan.warps() > 1;
-  if (on_fiber_) {
-    if (const auto reserved = stacks_.reserve(plan.warps()); !reserved) return reserved;
+  warps_ = plan.warps();
+  on_fibers_ = plan.uses_barriers && warps_ > 1;
+  if (on_fibers_) {
+    if (const auto reserved = stacks_.reserve(warps_); !reserved) return reserved;
   }
   plan_ = &plan;
   state_ = plan.prototype;
@@ -142,22 +146,28 @@ Result<void> BlockRunner::prepare(const LaunchPlan& plan) {
 // ---- running ----
 
 Result<void> BlockRunner::run(uint64_t first, uint64_t last) {
+  if (first >= last) return {};
+  const uint64_t columns = state_.nctaid[0];
+  const uint64_t rows = state_.nctaid[1];
+  state_.ctaid[0] = static_cast<uint32_t>(first % columns);
+  state_.ctaid[1] = static_cast<uint32_t>(first / columns % rows);
+  state_.ctaid[2] = static_cast<uint32_t>(first / columns / rows);
+  block_ = first;
+  last_ = last;
   Fault fault;
   GuardOutcome outcome = GuardOutcome::kDone;
   {
     const FloatModes modes(plan_->mxcsr);
-    outcome =
-        run_guarded(GuardRange{.kernel = true}, [this, first, last] { run_blocks(first, last); }, &fault);
+    outcome = run_guarded(GuardRange{.kernel = true}, [this] { run_blocks(); }, &fault);
   }
   if (outcome == GuardOutcome::kDone) return {};
-  if (on_fiber_) {
-    if (std::exchange(inside_fiber_,
-                      false)) {  // the jump came from a fiber: the thread is on its stack again
+  if (on_fibers_) {
+    if (std::exchange(running_, kHost) != kHost) {  // the jump came from a fiber: the thread is on its stack
       leaving_stack(nullptr, host_stack_);
       arrived_on_stack(host_fake_stack_, nullptr);
     }
-    for (uint32_t warp = 0; warp < plan_->warps(); ++warp) {
-      forget_stack(stacks_.bottom(warp), FiberStacks::kStackBytes);
+    for (uint32_t fiber = 0; fiber < made_; ++fiber) {
+      forget_stack(stacks_.bottom(fiber), FiberStacks::kStackBytes);
     }
   }
   switch (outcome) {
@@ -178,89 +188,142 @@ Result<void> BlockRunner::run(uint64_t first, uint64_t last) {
   }
 }
 
-void BlockRunner::run_blocks(uint64_t first, uint64_t last) {
-  const uint64_t columns = state_.nctaid[0];
-  const uint64_t rows = state_.nctaid[1];
-  state_.ctaid[0] = static_cast<uint32_t>(first % columns);
-  state_.ctaid[1] = static_cast<uint32_t>(first / columns % rows);
-  state_.ctaid[2] = static_cast<uint32_t>(first / columns / rows);
-  const uint32_t warps = plan_->warps();
-  for (uint64_t block = first; block < last; ++block) {
-    if (plan_->stop->load(std::memory_order_relaxed) != kRunning) fail(Failure::kCancelled, 0, 0);
-    if (on_fiber_) {
-      run_warps_on_fibers();
+void BlockRunner::run_blocks() {
+  if (on_fibers_) return run_on_fibers();
+  do {
+    start_block();
+    // A block of one warp passes its barriers at once; others have none.
+    while (next_warp_ < warps_) run_warp(next_warp_++);
+  } while (next_block());
+}
+
+void BlockRunner::start_block() {
+  if (plan_->stop->load(std::memory_order_relaxed) != kRunning) fail(Failure::kCancelled, 0, 0);
+  barriers_.start(warps_);
+  next_warp_ = 0;
+}
+
+// False: it was the last.
+bool BlockRunner::next_block() {
+  if (++block_ == last_) return false;
+  if (++state_.ctaid[0] == state_.nctaid[0]) {
+    state_.ctaid[0] = 0;
+    if (++state_.ctaid[1] == state_.nctaid[1]) {
+      state_.ctaid[1] = 0;
+      ++state_.ctaid[2];
+    }
+  }
+  return true;
+}
+
+[[gnu::always_inline]] inline void BlockRunner::run_warp(uint32_t warp) {
+  current_ = warp;
+  plan_->entry(&state_, warp);
+  barriers_.exit([this](const Barriers::Completion& completion) { release(completion); });
+}
+
+// ---- fibers ----
+
+void BlockRunner::run_on_fibers() {
+  made_ = idle_count_ = 0;
+  waiting_ = left_ = ready_ = 0;
+  start_block();
+  switch_to(make_fiber());
+  if constexpr (kSanitizerFollowsStacks) end_fibers();
+}
+
+// Fibers that end give back what AddressSanitizer keeps for them; without it there is nothing to give back.
+void BlockRunner::end_fibers() {
+  ending_ = true;
+  for (uint32_t fiber = 0; fiber < made_; ++fiber) switch_to(fiber);
+  ending_ = false;
+}
+
+// What a fiber does from its first block to the last.
+void BlockRunner::run_as_fiber() {
+  while (!ending_) {
+    if (next_warp_ < warps_) {
+      run_warp(next_warp_++);
+    } else if (barriers_.alive() > 0) {
+      idle_[idle_count_++] = static_cast<uint8_t>(running_);
+      switch_away();
+    } else if (next_block()) {
+      start_block();
     } else {
-      // A block of one warp passes its barriers at once; others have none.
-      barriers_.start(1);
-      for (uint32_t warp = 0; warp < warps; ++warp) {
-        current_ = warp;
-        plan_->entry(&state_, warp);
-      }
-    }
-    if (++state_.ctaid[0] == columns) {
-      state_.ctaid[0] = 0;
-      if (++state_.ctaid[1] == rows) {
-        state_.ctaid[1] = 0;
-        ++state_.ctaid[2];
-      }
+      switch_to(kHost);
     }
   }
 }
 
-void BlockRunner::run_warps_on_fibers() {
-  const uint32_t warps = plan_->warps();
-  barriers_.start(warps);
-  for (uint32_t warp = 0; warp < warps; ++warp) {
-    fibers_[warp] = context::make_fcontext(stacks_.top(warp), FiberStacks::kStackBytes / 2, Hooks::fiber);
-    ready_[warp] = static_cast<uint8_t>(warp);
-  }
-  ready_head_ = 0;
-  ready_count_ = warps;
-  while (ready_count_ > 0) {
-    current_ = ready_[ready_head_];
-    ready_head_ = (ready_head_ + 1) % kMaxWarpsPerBlock;
-    --ready_count_;
-    leaving_stack(&host_fake_stack_, {stacks_.bottom(current_), FiberStacks::kStackBytes});
-    inside_fiber_ = true;
-    const auto back = context::jump_fcontext(fibers_[current_], this);
-    inside_fiber_ = false;
-    arrived_on_stack(host_fake_stack_, nullptr);
-    fibers_[current_] = back.fctx;
-  }
-  if (barriers_.alive() > 0) fail(Failure::kDeadlock, 0, 0);
+uint32_t BlockRunner::make_fiber() {
+  const uint32_t fiber = made_++;
+  fibers_[fiber] = context::make_fcontext(stacks_.top(fiber), FiberStacks::kStackBytes / 2, Hooks::fiber);
+  return fiber;
 }
 
-uint32_t BlockRunner::wait_at_barrier(uint32_t warp, uint32_t id, uint32_t threads, BarrierKind kind,
-                                      uint32_t predicate, uint32_t active) {
+// Returns when somebody switches back.
+[[gnu::always_inline]] inline void BlockRunner::switch_to(uint32_t fiber) {
+  void* fake_stack = nullptr;
+  previous_ = std::exchange(running_, fiber);
+  leaving_stack(previous_ == kHost ? &host_fake_stack_ : &fake_stack,
+                fiber == kHost ? host_stack_ : StackBounds{stacks_.bottom(fiber), FiberStacks::kStackBytes});
+  const auto from = context::jump_fcontext(fibers_[fiber], this);
+  fibers_[previous_] = from.fctx;
+  arrived_on_stack(running_ == kHost ? host_fake_stack_ : fake_stack, nullptr);
+}
+
+// Lets another warp go on: first those that have not started, then in turn those that a barrier let go.
+[[gnu::always_inline]] inline void BlockRunner::switch_away() {
+  if (next_warp_ < warps_) return switch_to(idle_count_ > 0 ? idle_[--idle_count_] : make_fiber());
+  if (ready_ == 0) fail(Failure::kDeadlock, 0, 0);
+  const uint32_t after = (current_ + 1) % kMaxWarpsPerBlock;
+  const auto distance = static_cast<uint32_t>(std::countr_zero(std::rotr(ready_, static_cast<int>(after))));
+  const uint32_t warp = (after + distance) % kMaxWarpsPerBlock;
+  ready_ &= ~(uint32_t{1} << warp);
+  left_ &= ~(uint32_t{1} << warp);
+  switch_to(fiber_of_[warp]);
+}
+
+[[gnu::always_inline]] inline uint32_t BlockRunner::wait_at_barrier(uint32_t warp, uint32_t id,
+                                                                    uint32_t threads, BarrierKind kind,
+                                                                    uint32_t predicate, uint32_t active) {
   const auto completion = barriers_.arrive(warp, id, threads, kind, predicate, active);
   if (completion.complete) {
-    barrier_result_[warp] = completion.result;
     release(completion);
     return completion.result;
   }
   if (kind == BarrierKind::kArrive) return 0;
-  if (!on_fiber_) fail(Failure::kDeadlock, warp, 0);
-  void* fake_stack = nullptr;
-  leaving_stack(&fake_stack, host_stack_);
-  scheduler_ = context::jump_fcontext(scheduler_, nullptr).fctx;
-  arrived_on_stack(fake_stack, nullptr);
-  return barrier_result_[warp];
+  if (!on_fibers_) fail(Failure::kDeadlock, warp, 0);
+  wait(warp);
+  return kind == BarrierKind::kSync ? 0 : barrier_result_[warp];
 }
 
-void BlockRunner::release(const Barriers::Completion& completion) {
-  for (uint32_t left = completion.released; left != 0; left &= left - 1) {
-    const auto warp = static_cast<uint32_t>(std::countr_zero(left));
-    barrier_result_[warp] = completion.result;
-    ready_[(ready_head_ + ready_count_) % kMaxWarpsPerBlock] = static_cast<uint8_t>(warp);
-    ++ready_count_;
+[[gnu::always_inline]] inline void BlockRunner::wait(uint32_t warp) {
+  const uint32_t mine = uint32_t{1} << warp;
+  waiting_ |= mine;
+  if (plan_->meets_once) {
+    // The others that have not started run as calls from here: each of them arrives at the same barrier or
+    // ends, and whoever was let go never waits again, so what lies above this warp on the stack always ends.
+    const auto* here = static_cast<const std::byte*>(__builtin_frame_address(0));
+    if (stacks_.top(running_) - here <= static_cast<std::ptrdiff_t>(FiberStacks::kRoomBeneath)) {
+      while ((waiting_ & mine) != 0 && next_warp_ < warps_) run_warp(next_warp_++);
+    }
   }
+  if ((waiting_ & mine) != 0) {
+    left_ |= mine;
+    fiber_of_[warp] = static_cast<uint8_t>(running_);
+    switch_away();
+  }
+  current_ = warp;
 }
 
-void BlockRunner::finish_warp(uint32_t) {
-  barriers_.exit([this](const Barriers::Completion& completion) { release(completion); });
-  leaving_stack(nullptr, host_stack_);
-  context::jump_fcontext(scheduler_, nullptr);
-  __builtin_unreachable();
+inline void BlockRunner::release(const Barriers::Completion& completion) {
+  waiting_ &= ~completion.released;
+  ready_ |= completion.released & left_;
+  if (!completion.reduces) return;
+  for (uint32_t left = completion.released; left != 0; left &= left - 1) {
+    barrier_result_[static_cast<uint32_t>(std::countr_zero(left))] = completion.result;
+  }
 }
 
 // ---- failing ----

@@ -1,5 +1,5 @@
 // Runs blocks of a launch on the calling thread: shared and local memory, the block's state, its warps one
-// after another or, where they meet at barriers, each on a fiber. One per thread; what a context left in the
+// after another or, where they meet at barriers, on fibers. One per thread; what a context left in the
 // shared and local memory is gone before another's block runs.
 #pragma once
 
@@ -40,12 +40,20 @@ class BlockRunner {
   struct Hooks;  // the RuntimeHooks table and what it calls
   friend struct Hooks;
 
-  void run_blocks(uint64_t first, uint64_t last);
-  void run_warps_on_fibers();
+  void run_blocks();
+  void start_block();
+  [[nodiscard]] bool next_block();
+  void run_warp(uint32_t warp);
+  void run_on_fibers();
+  void run_as_fiber();
+  uint32_t make_fiber();
+  void switch_to(uint32_t fiber);
+  void switch_away();
+  void end_fibers();
   uint32_t wait_at_barrier(uint32_t warp, uint32_t id, uint32_t threads, BarrierKind kind, uint32_t predicate,
                            uint32_t active);
+  void wait(uint32_t warp);
   void release(const Barriers::Completion& completion);
-  void finish_warp(uint32_t warp);
   [[noreturn]] void fail(Failure failure, uint32_t warp, uint32_t line);
   [[nodiscard]] std::string where() const;
   [[nodiscard]] Error explain() const;
@@ -61,17 +69,30 @@ class BlockRunner {
   BlockState state_{};
   Barriers barriers_;
 
-  // Fibers: a warp that may go on is in ready_; one that waits at a barrier is in none.
-  using FiberHandle = void*;
-  FiberHandle scheduler_ = nullptr;
-  std::array<FiberHandle, kMaxWarpsPerBlock> fibers_{};
+  uint64_t block_ = 0;  // the one that runs, and the end of those to run
+  uint64_t last_ = 0;
+  uint32_t warps_ = 0;
+  uint32_t next_warp_ = 0;  // of the block: those before it have started
+  uint32_t current_ = 0;    // warp
+  bool on_fibers_ = false;
+
+  // Fibers take the block's warps one after another and then those of the next block, so a fiber is not a
+  // warp's. They live as long as one run(): a run that is left by a jump leaves nothing that has to be
+  // repaired. The last entry is the thread's own stack.
+  static constexpr uint32_t kHost = kMaxWarpsPerBlock;
+  std::array<void*, kMaxWarpsPerBlock + 1> fibers_{};  // where each was left
+  uint32_t made_ = 0;                                  // fibers [0, made_) exist
+  uint32_t running_ = kHost;
+  uint32_t previous_ = kHost;                      // the one that switched to the running one
+  std::array<uint8_t, kMaxWarpsPerBlock> idle_{};  // fibers without a warp, the last one first
+  uint32_t idle_count_ = 0;
+  bool ending_ = false;
+  // One bit per warp: waits at a barrier; waits on a fiber that was left; of those, may go on.
+  uint32_t waiting_ = 0;
+  uint32_t left_ = 0;
+  uint32_t ready_ = 0;
+  std::array<uint8_t, kMaxWarpsPerBlock> fiber_of_{};  // of warps in left_
   std::array<uint32_t, kMaxWarpsPerBlock> barrier_result_{};
-  std::array<uint8_t, kMaxWarpsPerBlock> ready_{};  // a queue: at most all warps are in it
-  uint32_t ready_head_ = 0;
-  uint32_t ready_count_ = 0;
-  uint32_t current_ = 0;
-  bool on_fiber_ = false;
-  bool inside_fiber_ = false;
   StackBounds host_stack_;  // this and the next: known when AddressSanitizer asks for them
   void* host_fake_stack_ = nullptr;
 

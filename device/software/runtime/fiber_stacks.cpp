@@ -8,9 +8,6 @@
 #include <cstring>
 
 namespace vgpu::software {
-namespace {
-constexpr std::size_t kStride = FiberStacks::kStackBytes + FiberStacks::kGuardBytes;
-}
 
 FiberStacks::~FiberStacks() {
   if (memory_ != nullptr) ::munmap(memory_, kStride * count_);
@@ -36,16 +33,6 @@ device::Result<void> FiberStacks::reserve(uint32_t count) {
   memory_ = static_cast<std::byte*>(memory);
   count_ = count;
   return {};
-}
-
-std::byte* FiberStacks::bottom(uint32_t index) const {
-  return memory_ + index * kStride + kGuardBytes;
-}
-
-// Stacks start at different offsets of a page, so that the hot ends of many warps' stacks do not compete for
-// the same sets of the first-level cache.
-std::byte* FiberStacks::top(uint32_t index) const {
-  return memory_ + (index + 1) * kStride - (index % 8) * 512;
 }
 
 }  // namespace vgpu::software

@@ -18,6 +18,12 @@
 
 namespace vgpu::software {
 
+#if defined(VGPU_ASAN_FIBERS)
+inline constexpr bool kSanitizerFollowsStacks = true;
+#else
+inline constexpr bool kSanitizerFollowsStacks = false;
+#endif
+
 struct StackBounds {
   const void* bottom = nullptr;
   std::size_t bytes = 0;

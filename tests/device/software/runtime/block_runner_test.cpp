@@ -1,0 +1,371 @@
+// How one thread runs blocks whose warps meet at barriers, on fibers or on top of each other: block after
+// block, kernel after kernel, and after blocks that were left in the middle.
+#include "device/software/runtime/block_runner.h"
+
+#include <gtest/gtest.h>
+#include <xmmintrin.h>
+
+#include <array>
+#include <atomic>
+#include <cstring>
+#include <memory>
+
+#include "device/software/runtime/fault_guard.h"
+#include "tests/device/software/runtime/hand_kernels.h"
+
+namespace vgpu::software {
+namespace {
+
+using testing::back_edge;
+using testing::device;
+using testing::parameter;
+using testing::reduce;
+using testing::sync;
+
+uint32_t warps_of(const BlockState* state) {
+  return (state->ntid[0] + kWarpSize - 1) / kWarpSize;
+}
+uint64_t out(const BlockState* state, uint32_t index) {
+  return parameter<uint64_t>(state, 0) + uint64_t{index} * 4;
+}
+uint32_t argument(const BlockState* state) {
+  return parameter<uint32_t>(state, 8);
+}
+uint64_t shared(const BlockState* state, uint32_t index) {
+  return state->shared_base + uint64_t{index} * 4;
+}
+// out[block * warps + warp]
+void answer(const BlockState* state, uint32_t warp, uint32_t value) {
+  device<uint32_t>(out(state, state->ctaid[0] * warps_of(state) + warp)) = value;
+}
+
+// What each warp of `block` gets from the kernels below that sum: all warps' contributions.
+uint32_t expected_sum(uint32_t block, uint32_t warps) {
+  return warps * block * 100 + warps * (warps + 1) / 2;
+}
+void contribute(const BlockState* state, uint32_t warp) {
+  device<uint32_t>(shared(state, warp)) = state->ctaid[0] * 100 + warp + 1;
+}
+uint32_t sum(const BlockState* state) {
+  uint32_t all = 0;
+  for (uint32_t warp = 0; warp < warps_of(state); ++warp) all += device<uint32_t>(shared(state, warp));
+  return all;
+}
+
+void sum_once(BlockState* state, uint32_t warp) {
+  contribute(state, warp);
+  sync(state, warp);
+  answer(state, warp, sum(state));
+}
+void sum_often(BlockState* state, uint32_t warp) {
+  uint32_t last = 0;
+  for (int round = 0; round < 5; ++round) {
+    contribute(state, warp);
+    sync(state, warp);
+    last = sum(state);
+    sync(state, warp);
+    device<uint32_t>(shared(state, warp)) = 0;
+    sync(state, warp, 3);
+  }
+  answer(state, warp, last);
+}
+void alone(BlockState* state, uint32_t warp) {
+  answer(state, warp, expected_sum(state->ctaid[0], warps_of(state)));
+}
+
+[[gnu::noinline]] uint32_t dig(volatile uint32_t* from, uint32_t depth) {
+  volatile uint32_t room[256];
+  room[0] = *from + depth;
+  return depth == 0 ? room[0] : dig(room, depth - 1) + room[0];
+}
+
+struct Kernel {
+  const char* name = "";
+  WarpFunction entry = nullptr;
+  bool uses_barriers = true;
+  bool meets_once = false;
+};
+constexpr Kernel kSumOnce{.name = "sum_once", .entry = sum_once, .meets_once = true};
+constexpr Kernel kSumOnceOnFibers{.name = "sum_once_on_fibers", .entry = sum_once};
+constexpr Kernel kSumOften{.name = "sum_often", .entry = sum_often};
+constexpr Kernel kAlone{.name = "alone", .entry = alone, .uses_barriers = false};
+constexpr std::array kGood = {kSumOnce, kSumOnceOnFibers, kSumOften, kAlone};
+
+class BlockRuns : public ::testing::Test {
+ protected:
+  static constexpr uint64_t kBytes = 1 << 16;
+
+  void SetUp() override {
+    ASSERT_TRUE(install_fault_handlers());
+    auto window = DeviceWindow::reserve();
+    ASSERT_TRUE(window) << window.error().reason;
+    window_ = std::move(*window);
+    auto memory = WindowRange::take(*window_, kBytes);
+    ASSERT_TRUE(memory) << memory.error().reason;
+    ASSERT_TRUE(window_->commit(memory->address(), kBytes));
+    memory_ = std::move(*memory);
+    runner_ = std::make_unique<BlockRunner>(*window_);
+  }
+  void TearDown() override {
+    runner_.reset();
+    memory_ = WindowRange();
+    window_.reset();
+  }
+
+  Result<void> run(const Kernel& kernel, uint32_t threads, uint32_t blocks, uint32_t argument = 0,
+                   uint32_t mxcsr = 0x1F80) {
+    stop_ = kRunning;
+    const uint64_t address = memory_.address();
+    std::memcpy(parameters_.data(), &address, 8);
+    std::memcpy(parameters_.data() + 8, &argument, 4);
+    LaunchPlan plan;
+    plan.entry = kernel.entry;
+    plan.uses_barriers = kernel.uses_barriers;
+    plan.meets_once = kernel.meets_once;
+    plan.mxcsr = mxcsr;
+    plan.threads = threads;
+    plan.shared_bytes = 4096;
+    plan.prototype.params = parameters_.data();
+    plan.prototype.cancel = reinterpret_cast<const uint32_t*>(&stop_);
+    plan.prototype.ntid[0] = threads;
+    plan.prototype.ntid[1] = plan.prototype.ntid[2] = 1;
+    plan.prototype.nctaid[0] = blocks;
+    plan.prototype.nctaid[1] = plan.prototype.nctaid[2] = 1;
+    plan.blocks = blocks;
+    plan.kernel = kernel.name;
+    plan.print = &print_;
+    plan.stop = &stop_;
+    if (const auto ready = runner_->prepare(plan); !ready) return ready;
+    return runner_->run(0, blocks);
+  }
+  uint32_t result(uint32_t index) { return device<uint32_t>(memory_.address() + uint64_t{index} * 4); }
+  void clear() { std::memset(reinterpret_cast<void*>(memory_.address()), 0xEE, kBytes); }
+
+  void expect_sums(const Kernel& kernel, uint32_t threads, uint32_t blocks) {
+    clear();
+    const auto ran = run(kernel, threads, blocks);
+    ASSERT_TRUE(ran) << ran.error().reason;
+    const uint32_t warps = (threads + kWarpSize - 1) / kWarpSize;
+    for (uint32_t block = 0; block < blocks; ++block) {
+      for (uint32_t warp = 0; warp < warps; ++warp) {
+        ASSERT_EQ(result(block * warps + warp), expected_sum(block, warps))
+            << kernel.name << " with " << threads << " threads, block " << block << " warp " << warp;
+      }
+    }
+  }
+  void expect_all_good() {
+    for (const Kernel& kernel : kGood) expect_sums(kernel, 160, 4);
+  }
+
+  std::unique_ptr<DeviceWindow> window_;
+  WindowRange memory_;
+  std::unique_ptr<BlockRunner> runner_;
+  std::atomic<uint32_t> stop_{kRunning};
+  static_assert(sizeof stop_ == sizeof(uint32_t));
+  alignas(16) std::array<std::byte, 128> parameters_{};
+  PrintSink print_ = [](std::string_view) {};
+};
+
+TEST_F(BlockRuns, WarpCountsAndKindsOfKernelTakeTurns) {
+  for (const uint32_t threads : {128u, 32u, 1024u, 33u, 256u, 64u, 1000u}) {
+    for (const Kernel& kernel : kGood) expect_sums(kernel, threads, 7);
+  }
+  for (const uint32_t threads : {1024u, 1u, 64u}) expect_sums(kSumOnce, threads, 1);
+}
+
+TEST_F(BlockRuns, ABlockAfterOneThatFaultedIsWhole) {
+  constexpr auto fault = [](BlockState* state, uint32_t warp) {
+    sync(state, warp);
+    if (state->ctaid[0] == 2 && warp == argument(state)) device<uint32_t>(0) = 1;
+  };
+  constexpr auto fault_among_waiting = [](BlockState* state, uint32_t warp) {
+    if (state->ctaid[0] == 2 && warp == argument(state)) device<uint32_t>(0) = 1;
+    sync(state, warp);
+  };
+  for (const bool once : {false, true}) {
+    for (const WarpFunction entry : {WarpFunction{fault}, WarpFunction{fault_among_waiting}}) {
+      for (uint32_t warp = 0; warp < 5; ++warp) {
+        const auto ran = run({.name = "faulting", .entry = entry, .meets_once = once}, 160, 9, warp);
+        ASSERT_FALSE(ran);
+        EXPECT_EQ(ran.error().status, Status::kIllegalAddress);
+        EXPECT_NE(ran.error().reason.find("faulting block (2, 0, 0)"), std::string::npos)
+            << ran.error().reason;
+        expect_all_good();
+      }
+    }
+  }
+}
+
+TEST_F(BlockRuns, ABlockAfterOneThatWasCancelledIsWhole) {
+  // Warp `argument` of block 1 sees that the kernel was cancelled while the others wait, or went on before
+  // it.
+  constexpr auto before = [](BlockState* state, uint32_t warp) {
+    if (state->ctaid[0] == 1 && warp == argument(state)) {
+      const_cast<uint32_t&>(*state->cancel) = kCancelledByOwner;
+      back_edge(state, warp);
+    }
+    sync(state, warp);
+  };
+  constexpr auto behind = [](BlockState* state, uint32_t warp) {
+    sync(state, warp);
+    if (state->ctaid[0] == 1 && warp == argument(state)) {
+      const_cast<uint32_t&>(*state->cancel) = kCancelledByOwner;
+      back_edge(state, warp);
+    }
+  };
+  // The block ends; the next does not start.
+  constexpr auto between = [](BlockState* state, uint32_t warp) {
+    sync(state, warp);
+    if (state->ctaid[0] == 1 && warp == argument(state)) {
+      const_cast<uint32_t&>(*state->cancel) = kCancelledByOwner;
+    }
+  };
+  for (const bool once : {false, true}) {
+    for (const WarpFunction entry : {WarpFunction{before}, WarpFunction{behind}, WarpFunction{between}}) {
+      for (uint32_t warp = 0; warp < 3; ++warp) {
+        const auto ran = run({.name = "cancelled", .entry = entry, .meets_once = once}, 96, 4, warp);
+        ASSERT_FALSE(ran);
+        EXPECT_EQ(ran.error().status, Status::kDeviceUnavailable) << ran.error().reason;
+        expect_all_good();
+      }
+    }
+  }
+}
+
+TEST_F(BlockRuns, ADeadlockIsNamedAndTheNextBlockIsWhole) {
+  constexpr auto lonely = [](BlockState* state, uint32_t warp) {
+    sync(state, warp);
+    if (state->ctaid[0] == 1 && warp == 2) sync(state, warp, 5, 64);
+  };
+  const auto ran = run({.name = "lonely", .entry = lonely}, 128, 4);
+  ASSERT_FALSE(ran);
+  EXPECT_EQ(ran.error().status, Status::kLaunchFailed);
+  EXPECT_EQ(ran.error().reason,
+            "kernel lonely block (1, 0, 0): no warp can go on: barrier 5 has warps 0x4 waiting");
+  expect_all_good();
+}
+
+TEST_F(BlockRuns, WarpsThatLeaveBeforeTheBarrierHoldNobodyUp) {
+  // The block's index says which of its warps leave.
+  constexpr auto some_leave = [](BlockState* state, uint32_t warp) {
+    answer(state, warp, 0);
+    if ((state->ctaid[0] >> warp & 1) != 0) return;
+    device<uint32_t>(shared(state, warp)) = 1000 + state->ctaid[0];
+    sync(state, warp);
+    uint32_t present = 0;
+    for (uint32_t other = 0; other < warps_of(state); ++other) {
+      if (device<uint32_t>(shared(state, other)) == 1000 + state->ctaid[0]) present |= 1u << other;
+    }
+    answer(state, warp, present);
+  };
+  for (const bool once : {false, true}) {
+    clear();
+    const auto ran = run({.name = "some_leave", .entry = some_leave, .meets_once = once}, 160, 32);
+    ASSERT_TRUE(ran) << ran.error().reason;
+    for (uint32_t block = 0; block < 32; ++block) {
+      for (uint32_t warp = 0; warp < 5; ++warp) {
+        EXPECT_EQ(result(block * 5 + warp), (block >> warp & 1) != 0 ? 0 : 31 & ~block)
+            << block << " " << warp;
+      }
+    }
+  }
+}
+
+TEST_F(BlockRuns, EveryWarpGetsTheReductionWhereverItWaits) {
+  constexpr auto count = [](BlockState* state, uint32_t warp) {
+    answer(state, warp, reduce(state, warp, BarrierKind::kReducePopcount, (1u << warp) - 1));
+  };
+  for (const bool once : {false, true}) {
+    clear();
+    const auto ran = run({.name = "count", .entry = count, .meets_once = once}, 256, 3);
+    ASSERT_TRUE(ran) << ran.error().reason;
+    for (uint32_t i = 0; i < 24; ++i) EXPECT_EQ(result(i), 28u);
+  }
+}
+
+TEST_F(BlockRuns, ManyWarpsWithDeepStacksWaitOnSeveralStacks) {
+  // 32 warps of 40 KiB each do not fit on top of each other.
+  constexpr auto deep = [](BlockState* state, uint32_t warp) {
+    volatile std::byte frame[40 * 1024];
+    frame[0] = static_cast<std::byte>(warp);
+    frame[sizeof frame - 1] = static_cast<std::byte>(warp);
+    sum_once(state, warp);
+    if (frame[0] != static_cast<std::byte>(warp) || frame[sizeof frame - 1] != frame[0])
+      answer(state, warp, 0);
+  };
+  expect_sums({.name = "deep", .entry = deep, .meets_once = true}, 1024, 5);
+}
+
+TEST_F(BlockRuns, AStackThatOverflowsAboveWaitingWarpsEndsTheKernelOnly) {
+  constexpr auto overflow = [](BlockState* state, uint32_t warp) {
+    if (warp == 3) {
+      volatile uint32_t start = 0;
+      device<uint32_t>(state->shared_base) = dig(&start, 100'000'000);
+    }
+    sync(state, warp);
+  };
+  for (const bool once : {false, true}) {
+    const auto ran = run({.name = "overflow", .entry = overflow, .meets_once = once}, 128, 2);
+    ASSERT_FALSE(ran);
+    EXPECT_EQ(ran.error().status, Status::kLaunchFailed);
+    EXPECT_NE(ran.error().reason.find("the warp's stack overflowed"), std::string::npos)
+        << ran.error().reason;
+    expect_all_good();
+  }
+}
+
+TEST_F(BlockRuns, ABarrierLeftHalfFullIsEmptyInTheNextBlock) {
+  // One warp of two that barrier 4 is for arrives and does not wait. In the next block both wait there.
+  constexpr auto half = [](BlockState* state, uint32_t warp) {
+    if (state->ctaid[0] == 0) {
+      if (warp == 0) state->hooks->barrier(state, warp, 4, 64, BarrierKind::kArrive, 0, 0xFFFF'FFFF);
+      return;
+    }
+    contribute(state, warp);
+    sync(state, warp, 4, 64);
+    answer(state, warp, sum(state));
+  };
+  const auto ran = run({.name = "half", .entry = half}, 64, 2);
+  ASSERT_TRUE(ran) << ran.error().reason;
+  EXPECT_EQ(result(2), expected_sum(1, 2));
+  EXPECT_EQ(result(3), expected_sum(1, 2));
+}
+
+TEST_F(BlockRuns, WarpsThatMeetAgainAndAgainDoNotKeepAnotherFromGoingOn) {
+  constexpr auto wait_by_meeting = [](BlockState* state, uint32_t warp) {
+    if (warp == 2) device<uint32_t>(shared(state, 0)) = 0;
+    sync(state, warp);
+    if (warp == 2) device<uint32_t>(shared(state, 0)) = 1;
+    uint32_t rounds = 0;
+    while (warp < 2 && device<uint32_t>(shared(state, 0)) == 0 && rounds < 1000) {
+      ++rounds;
+      sync(state, warp, 1, 64);
+      sync(state, warp, 1, 64);
+    }
+    answer(state, warp, rounds);
+  };
+  const auto ran = run({.name = "wait_by_meeting", .entry = wait_by_meeting}, 96, 1);
+  ASSERT_TRUE(ran) << ran.error().reason;
+  EXPECT_LT(result(0), 1000u);
+  EXPECT_EQ(result(0), result(1));
+}
+
+TEST_F(BlockRuns, EveryKernelHasItsFloatModesBeforeAndBehindABarrier) {
+  constexpr auto modes = [](BlockState* state, uint32_t warp) {
+    const uint32_t before = _mm_getcsr() & ~0x3Fu;  // without what happened so far
+    sync(state, warp);
+    answer(state, warp, before == (_mm_getcsr() & ~0x3Fu) ? before : 0);
+  };
+  const uint32_t host = _mm_getcsr();
+  for (const bool once : {false, true}) {
+    for (const uint32_t mode : {0x1F80u, 0x9FC0u, 0x1F80u}) {
+      clear();
+      ASSERT_TRUE(run({.name = "modes", .entry = modes, .meets_once = once}, 128, 3, 0, mode));
+      for (uint32_t i = 0; i < 12; ++i) EXPECT_EQ(result(i), mode & ~0x3Fu);
+      EXPECT_EQ(_mm_getcsr() & ~0x3Fu, host & ~0x3Fu);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace vgpu::software
