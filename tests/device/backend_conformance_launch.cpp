@@ -114,6 +114,25 @@ TEST_P(BackendConformance, LaunchesBeyondTheLimitsAreRefusedAndHarmless) {
   ASSERT_DONE(context->launch(0, launch_of(1, 1, 1024, 48 * 1024), two));
 }
 
+// However a grid is cut among threads, and whatever is known of how long its blocks take.
+TEST_P(BackendConformance, EveryBlockOfAGridRunsOnce) {
+  const auto context = make_context();
+  load_kernels(*context);
+  get_kernel(*context, 1, "add_one");
+  constexpr uint32_t kThreads = 256;
+  for (const uint32_t blocks : {1u, 2u, 3u, 7u, 8u, 9u, 31u, 100u, 257u, 1001u, 4099u}) {
+    const uint32_t count = blocks * kThreads;
+    const uint64_t memory = must_allocate(*context, uint64_t{count} * 4);
+    store(*context, memory, std::vector<float>(count, 0.0f));
+    for (int launch = 0; launch < 4; ++launch) {
+      ASSERT_DONE(context->launch(0, launch_of(1, blocks, kThreads), Parameters().add(memory).add(count)));
+    }
+    ASSERT_DONE(context->wait_idle());
+    EXPECT_EQ(load<float>(*context, memory, count), std::vector<float>(count, 4.0f)) << blocks << " blocks";
+    ASSERT_DONE(context->free(memory));
+  }
+}
+
 TEST_P(BackendConformance, AnUnmappedAddressOfTheWindowIsIllegal) {
   expect_fault("store_at", 64,
                Parameters().add(backend_->properties().window_base + (uint64_t{1} << 39)).add(1u),

@@ -28,6 +28,9 @@ constexpr uint64_t kWorthWakingSleeper = 100'000;  // ns
 // What a thread takes at a time: long enough that the ticket costs nothing, short enough that all end
 // together.
 constexpr uint64_t kChunkNanoseconds = 20'000;
+constexpr uint64_t kLastChunksNanoseconds = 1'000;
+// The caller looks this long for its helpers to leave before it sleeps: what they hold is a chunk.
+constexpr auto kLeaveSpin = std::chrono::microseconds(30);
 
 }  // namespace
 
@@ -52,13 +55,11 @@ void Launcher::work() {
     {
       const std::lock_guard lock(mutex_);
       job = pick();
-      if (job != nullptr) ++job->helpers;
+      if (job != nullptr) job->helpers.fetch_add(1, std::memory_order_relaxed);
     }
     if (job != nullptr) {
       help(*job, runner);
-      const std::lock_guard lock(mutex_);
-      --job->helpers;
-      left_.notify_all();
+      leave(*job);
       continue;
     }
     spinning_.fetch_add(1, std::memory_order_relaxed);
@@ -78,15 +79,34 @@ Launcher::Job* Launcher::pick() {
   return nullptr;
 }
 
+// Smaller pieces towards the end, so that all threads end together. What another thread takes in between
+// makes this one's piece larger than it should be, and nothing else.
+uint64_t Launcher::take(Job& job, uint64_t& first) const {
+  const uint64_t taken = std::min(job.next.load(std::memory_order_relaxed), job.plan.blocks);
+  const uint64_t share = (job.plan.blocks - taken) / (uint64_t{threads()} * 2);
+  const uint64_t count = std::clamp(share, job.least, job.chunk);
+  first = job.next.fetch_add(count, std::memory_order_relaxed);
+  return count;
+}
+
 void Launcher::help(Job& job, BlockRunner& runner) {
   // A worker that cannot help leaves the blocks to the others.
   if (!runner.prepare(job.plan)) return;
   while (true) {
-    const uint64_t first = job.next.fetch_add(job.chunk, std::memory_order_relaxed);
+    uint64_t first = 0;
+    const uint64_t count = take(job, first);
     if (first >= job.plan.blocks) return;
-    const auto ran = runner.run(first, std::min(first + job.chunk, job.plan.blocks));
+    const auto ran = runner.run(first, std::min(first + count, job.plan.blocks));
     if (!ran) return record(job, ran.error());
   }
+}
+
+// The job may be gone as soon as nobody helps.
+void Launcher::leave(Job& job) {
+  const std::lock_guard lock(mutex_);
+  // Release: pairs with the caller's acquire in withdraw(), who then reads what the blocks wrote.
+  job.helpers.fetch_sub(1, std::memory_order_release);
+  if (sleepers_ != 0) left_.notify_all();
 }
 
 void Launcher::record(Job& job, const Error& error) {
@@ -116,9 +136,20 @@ void Launcher::publish(Job& job) {
 }
 
 void Launcher::withdraw(Job& job) {
-  std::unique_lock lock(mutex_);
-  std::erase(jobs_, &job);
-  left_.wait(lock, [&job] { return job.helpers == 0; });
+  {
+    const std::lock_guard lock(mutex_);
+    std::erase(jobs_, &job);
+  }
+  const auto alone = [&job] { return job.helpers.load(std::memory_order_acquire) == 0; };
+  const auto until = Clock::now() + kLeaveSpin;
+  while (!alone()) {
+    for (int i = 0; i < 8; ++i) _mm_pause();
+    if (Clock::now() < until) continue;
+    std::unique_lock lock(mutex_);
+    ++sleepers_;
+    left_.wait(lock, alone);
+    --sleepers_;
+  }
 }
 
 Result<void> Launcher::run(const LaunchPlan& plan, BlockRunner& caller) {
@@ -129,7 +160,10 @@ Result<void> Launcher::run(const LaunchPlan& plan, BlockRunner& caller) {
   const uint64_t known =
       plan.nanoseconds_per_block == nullptr ? 0 : plan.nanoseconds_per_block->load(std::memory_order_relaxed);
   const uint64_t fair = std::max<uint64_t>(1, plan.blocks / (uint64_t{threads()} * 4));
-  if (known != 0) job.chunk = std::clamp<uint64_t>(kChunkNanoseconds / known, 1, fair);
+  if (known != 0) {
+    job.chunk = std::clamp<uint64_t>(kChunkNanoseconds / known, 1, fair);
+    job.least = std::clamp<uint64_t>(kLastChunksNanoseconds / known, 1, job.chunk);
+  }
 
   bool published = false;
   auto offer = [&](uint64_t left, uint64_t per_block) {
@@ -145,7 +179,12 @@ Result<void> Launcher::run(const LaunchPlan& plan, BlockRunner& caller) {
   uint64_t done = 0;
   uint64_t mine = job.chunk;
   while (true) {
-    const uint64_t first = job.next.fetch_add(mine, std::memory_order_relaxed);
+    uint64_t first = 0;
+    if (!published) {
+      first = job.next.fetch_add(mine, std::memory_order_relaxed);
+    } else {
+      mine = take(job, first);
+    }
     if (first >= plan.blocks) break;
     const uint64_t last = std::min(first + mine, plan.blocks);
     const auto ran = caller.run(first, last);

@@ -36,15 +36,21 @@ class Launcher {
     explicit Job(const LaunchPlan& launch) : plan(launch) {}
     const LaunchPlan& plan;
     std::atomic<uint64_t> next{0};  // first block nobody took
-    uint64_t chunk = 1;             // blocks a worker takes at a time
-    uint32_t helpers = 0;           // workers in this job; under mutex_
-    bool failed = false;            // under mutex_
+    uint64_t chunk = 1;             // blocks a thread takes at a time while many are left
+    uint64_t least = 1;             // and when few are
+    // Workers in this job: grows under mutex_ while the job is in jobs_, shrinks as the last thing that a
+    // worker does with the job.
+    std::atomic<uint32_t> helpers{0};
+    bool failed = false;  // under mutex_
     Error error;
   };
 
   void work();
   Job* pick();  // with mutex_ held
+  // The next blocks of the job for one thread, from `first` on; none are left if that is plan.blocks or more.
+  [[nodiscard]] uint64_t take(Job& job, uint64_t& first) const;
   void help(Job& job, BlockRunner& runner);
+  void leave(Job& job);
   void publish(Job& job);
   void withdraw(Job& job);
   void record(Job& job, const Error& error);
@@ -52,7 +58,8 @@ class Launcher {
 
   DeviceWindow& window_;
   std::mutex mutex_;
-  std::condition_variable left_;       // a worker left a job
+  std::condition_variable left_;       // a worker left a job for which somebody sleeps
+  uint32_t sleepers_ = 0;              // on left_; under mutex_
   std::vector<Job*> jobs_;             // published ones
   std::atomic<uint32_t> epoch_{0};     // grows with every publication; idle workers wait on it
   std::atomic<uint32_t> spinning_{0};  // workers that look at epoch_ without sleeping
