@@ -142,6 +142,19 @@ Shape LaneTransfer::mask(const Shape& a, std::int64_t bits, Type type) {
   return shape;
 }
 
+// The value itself, or it plus what is known to be zero, as compilers round signed numbers.
+bool LaneTransfer::is_same(ValueId value, ValueId as) const {
+  if (value == as) return true;
+  const Instruction* sum = function_.definition(value);
+  if (sum == nullptr || sum->op != Op::kAdd) return false;
+  const auto is_zero = [&](ValueId id) {
+    const Shape& shape = shapes_.of[id];
+    return shape.is_uniform() && shape.known && shape.base == 0;
+  };
+  return (sum->operands[0] == as && is_zero(sum->operands[1])) ||
+         (sum->operands[1] == as && is_zero(sum->operands[0]));
+}
+
 Shape LaneTransfer::integer(const Instruction& inst, std::span<const Shape> operands) {
   const Type type = inst.type;
   const bool all_uniform = std::ranges::all_of(operands, &Shape::is_uniform);
@@ -151,8 +164,17 @@ Shape LaneTransfer::integer(const Instruction& inst, std::span<const Shape> oper
   switch (inst.op) {
     case Op::kAdd:
       return add(a, b, 1, type);
-    case Op::kSub:
+    case Op::kSub: {
+      // What rounding down takes off: x - (x & ~low bits) is x & low bits.
+      const Instruction* rounded = function_.definition(inst.operands[1]);
+      if (rounded != nullptr && rounded->op == Op::kAnd && function_.is_constant(rounded->operands[1]) &&
+          is_same(rounded->operands[0], inst.operands[0])) {
+        const auto bits = static_cast<std::int64_t>(function_.values[rounded->operands[1]].bits);
+        const Shape taken_off = mask(a, ~wrap(bits, type), type);
+        if (!taken_off.is_varying()) return taken_off;
+      }
       return add(a, b, -1, type);
+    }
     case Op::kMul:
       return multiply(a, b, type);
     case Op::kShl: {
@@ -166,6 +188,13 @@ Shape LaneTransfer::integer(const Instruction& inst, std::span<const Shape> oper
       return shift_right(a, b, false, type);
     case Op::kAShr:
       return shift_right(a, b, true, type);
+    case Op::kBfeU: {
+      const Shape& length = operands[2];
+      const std::uint32_t bits = bits_of(type);
+      if (!length.known || !length.is_uniform() || length.base < 0 || length.base >= bits) return fallback;
+      const Shape shifted = shift_right(a, b, false, type);
+      return shifted.is_varying() ? shifted : mask(shifted, (std::int64_t{1} << length.base) - 1, type);
+    }
     case Op::kAnd:
       if (b.known && b.is_uniform()) return mask(a, b.base, type);
       if (a.known && a.is_uniform()) return mask(b, a.base, type);

@@ -14,11 +14,7 @@ namespace {
 class Analysis {
  public:
   Analysis(const Function& function, CheckedClaims claims)
-      : function_(function),
-        claims_(claims),
-        transfer_(function, result_,
-                  claims.guards ? guardable_extensions(function)
-                                : std::vector<bool>(function.values.size(), false)) {
+      : function_(function), claims_(claims), transfer_(function, result_, guardable(function, claims)) {
     const std::size_t count = function.blocks.size();
     result_.tables.push_back({});
     result_.of.resize(function.values.size());
@@ -79,6 +75,7 @@ class Analysis {
     result_.converges.assign(function_.blocks.size(), false);
     for (const BlockId id : result_.order) result_.converges[id] = is_taken_to_converge(id);
     result_.guarded.assign(function_.values.size(), false);
+    result_.guarded_on_entry = result_.guarded;
     for (const BlockId id : result_.order) {
       for (const InstructionId inst : function_.blocks[id].body) note_guard(function_.instructions[inst]);
     }
@@ -87,6 +84,14 @@ class Analysis {
   }
 
  private:
+  static GuardableExtensions guardable(const Function& function, CheckedClaims claims) {
+    const std::vector<bool> none(function.values.size(), false);
+    if (!claims.guards) return {none, none};
+    GuardableExtensions guardable = guardable_extensions(function);
+    if (!claims.convergence) guardable.on_entry = none;
+    return guardable;
+  }
+
   // Within the loop every lane sees the same iteration; behind it, the one it left in.
   [[nodiscard]] Shape at_use(ValueId value, BlockId user) const {
     const Shape& shape = result_.of[value];
@@ -104,7 +109,9 @@ class Analysis {
     if (inst.op != Op::kSExt && inst.op != Op::kZExt) return;
     const Shape& shape = result_.of[inst.results[0]];
     if (shape.kind != ShapeKind::kOffsets || shape.known) return;
-    result_.guarded[inst.results[0]] = LaneTransfer::needs_guard(inst, result_.of[inst.operands[0]]);
+    if (!LaneTransfer::needs_guard(inst, result_.of[inst.operands[0]])) return;
+    result_.guarded[inst.results[0]] = true;
+    result_.guarded_on_entry[inst.results[0]] = transfer_.is_guarded_on_entry(inst);
   }
 
   bool settle(ValueId value, Shape next, std::vector<std::uint8_t>& updates) {

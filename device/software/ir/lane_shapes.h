@@ -45,10 +45,12 @@ struct LaneShapes {
   std::vector<std::vector<BlockId>> chains;  // per component, in linear order
   std::vector<BlockId> chain_exit;           // per component: where its lanes meet again, or kNone
   // By value: a kSExt or kZExt whose shape holds only if no lane's operand wraps around. The code must check
-  // that the scalar plus the table's least and largest entry fit the operand's type, and if they do not, run
-  // the warp from its start by code made without such claims.
+  // that the scalar plus the table's least and largest entry fit the operand's type. If they do not, it must
+  // run the warp from its start by code made without such claims; or, where it is checked as the block
+  // begins, go on from there.
   std::vector<bool> guarded;
-  std::vector<bool> is_kill;  // an empty block that only exits: lanes branching there just stop
+  std::vector<bool> guarded_on_entry;  // some of `guarded`
+  std::vector<bool> is_kill;           // an empty block that only exits: lanes branching there just stop
   // By block: its branch is taken to go one way for all live lanes, though its condition is not uniform. The
   // code must check that they agree, and if they do not, go on by code made without such claims.
   std::vector<bool> converges;
@@ -58,7 +60,7 @@ struct LaneShapes {
 
 // Claims that a check at run time makes true.
 struct CheckedClaims {
-  bool guards = false;       // LaneShapes::guarded
+  bool guards = false;       // LaneShapes::guarded; guarded_on_entry only with `convergence`
   bool convergence = false;  // LaneShapes::converges
 };
 [[nodiscard]] LaneShapes analyse_lanes(const Function& function, CheckedClaims claims = {});

@@ -272,7 +272,7 @@ Shape LaneTransfer::apply(const Instruction& inst, std::uint32_t index, std::spa
       return shape;
     }
     if (!all_uniform) {
-      if (!guardable_[inst.results[0]]) return varying;
+      if (!guardable_.by_restart[inst.results[0]] && !is_guarded_on_entry(inst)) return varying;
       Shape shape = operands[0];
       shape.known = false;
       shape.base = 0;

@@ -7,13 +7,14 @@
 
 #include "device/software/ir/ir.h"
 #include "device/software/ir/lane_shapes.h"
+#include "device/software/ir/wrap_guards.h"
 
 namespace vgpu::software::ir {
 
 class LaneTransfer {
  public:
-  // `guardable`: by value, extensions that may rely on a check at run time (wrap_guards.h).
-  LaneTransfer(const Function& function, LaneShapes& shapes, std::vector<bool> guardable)
+  // `guardable`: extensions that may rely on a check at run time.
+  LaneTransfer(const Function& function, LaneShapes& shapes, GuardableExtensions guardable)
       : function_(function), shapes_(shapes), guardable_(std::move(guardable)) {}
   // Shape of a kSExt or kZExt of this operand needs the check.
   [[nodiscard]] static bool needs_guard(const Instruction& inst, const Shape& operand) {
@@ -21,6 +22,9 @@ class LaneTransfer {
            !(operand.exact && (inst.op == Op::kSExt || operand.low >= 0));
   }
 
+  [[nodiscard]] bool is_guarded_on_entry(const Instruction& inst) const {
+    return guardable_.on_entry[inst.results[0]] && !shapes_.partial[inst.block];
+  }
   [[nodiscard]] Shape constant(const Value& value) const;
   // Shape of result `index`. kUnreached as long as an operand is.
   [[nodiscard]] Shape apply(const Instruction& inst, std::uint32_t index, std::span<const Shape> operands);
@@ -42,11 +46,12 @@ class LaneTransfer {
   [[nodiscard]] Shape shift_right(const Shape& a, const Shape& b, bool is_signed, Type type);
   [[nodiscard]] Shape mask(const Shape& a, std::int64_t bits, Type type);
   [[nodiscard]] Shape integer(const Instruction& inst, std::span<const Shape> operands);
+  [[nodiscard]] bool is_same(ValueId value, ValueId as) const;
   [[nodiscard]] LaneTable values_of(const Shape& shape) const;
 
   const Function& function_;
   LaneShapes& shapes_;
-  std::vector<bool> guardable_;
+  GuardableExtensions guardable_;
 };
 
 }  // namespace vgpu::software::ir

@@ -8,11 +8,12 @@
 
 namespace vgpu::software::ir {
 
-std::vector<std::vector<ValueId>> live_out_values(const Function& function) {
+LiveValues live_values(const Function& function) {
   using Bits = std::vector<bool>;
   const std::vector<BlockId> order = reverse_post_order(function);
   const std::size_t count = function.values.size();
   std::vector<Bits> in(function.blocks.size(), Bits(count, false));
+  std::vector<Bits> behind_phis = in;
   std::vector<Bits> out = in;
   const auto add = [](Bits& to, const Bits& from) {
     bool grew = false;
@@ -44,17 +45,21 @@ std::vector<std::vector<ValueId>> live_out_values(const Function& function) {
         for (const ValueId result : function.instructions[inst].results) live[result] = false;
         for (const ValueId operand : function.instructions[inst].operands) read(live, operand);
       }
+      changed |= add(behind_phis[id], live);
       for (const InstructionId phi : block.phis) live[function.instructions[phi].results[0]] = false;
       changed |= add(in[id], live);
     }
   }
-  std::vector<std::vector<ValueId>> values(function.blocks.size());
-  for (const BlockId id : order) {
-    for (ValueId value = 0; value < count; ++value) {
-      if (out[id][value]) values[id].push_back(value);
+  const auto listed = [&](const std::vector<Bits>& sets) {
+    std::vector<std::vector<ValueId>> values(sets.size());
+    for (const BlockId id : order) {
+      for (ValueId value = 0; value < count; ++value) {
+        if (sets[id][value]) values[id].push_back(value);
+      }
     }
-  }
-  return values;
+    return values;
+  };
+  return {listed(behind_phis), listed(out)};
 }
 
 }  // namespace vgpu::software::ir

@@ -1,4 +1,4 @@
-// Which values are still wanted where a block ends.
+// Which values are still wanted where a block begins, and where it ends.
 #pragma once
 
 #include <vector>
@@ -7,8 +7,13 @@
 
 namespace vgpu::software::ir {
 
-// By block: values that the blocks behind it read, in ascending order. What their phis take from this block
-// is not among them, unless somebody else wants it too.
-[[nodiscard]] std::vector<std::vector<ValueId>> live_out_values(const Function& function);
+// By block, in ascending order.
+struct LiveValues {
+  std::vector<std::vector<ValueId>> in;  // behind the block's phis, what those define included
+  // What blocks behind it read. What their phis take from this block is not among them, unless somebody else
+  // wants it too.
+  std::vector<std::vector<ValueId>> out;
+};
+[[nodiscard]] LiveValues live_values(const Function& function);
 
 }  // namespace vgpu::software::ir

@@ -64,10 +64,40 @@ std::vector<bool> parts_of_addresses(const Function& function, const std::vector
   return part;
 }
 
+// Can the value be computed where the block begins, from what is there and without loads?
+bool is_known_on_entry(const Function& function, ValueId value, BlockId block, int depth = 0) {
+  constexpr int kDeepest = 8;
+  const Instruction* inst = function.definition(value);
+  if (inst == nullptr || inst->block != block || inst->op == Op::kPhi) return true;
+  switch (inst->op) {
+    case Op::kAdd:
+    case Op::kSub:
+    case Op::kMul:
+    case Op::kShl:
+    case Op::kAShr:
+    case Op::kLShr:
+    case Op::kAnd:
+    case Op::kOr:
+    case Op::kXor:
+    case Op::kSExt:
+    case Op::kZExt:
+    case Op::kTrunc:
+    case Op::kSpecial:
+      return depth < kDeepest &&
+             std::ranges::all_of(
+                 inst->operands,
+                 [&](ValueId operand) { return is_known_on_entry(function, operand, block, depth + 1); });
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
-std::vector<bool> guardable_extensions(const Function& function) {
-  std::vector<bool> guardable(function.values.size(), false);
+GuardableExtensions guardable_extensions(const Function& function) {
+  GuardableExtensions guardable;
+  guardable.by_restart.assign(function.values.size(), false);
+  guardable.on_entry = guardable.by_restart;
   const std::vector<BlockId> order = linear_order(function);
   for (const Loop& loop : find_loops(function)) {
     if (!loop.is_natural) return guardable;
@@ -99,12 +129,13 @@ std::vector<bool> guardable_extensions(const Function& function) {
   }
   const std::vector<bool> part = parts_of_addresses(function, order);
   for (const BlockId block : order) {
-    if (late[block]) continue;
+    bool is_late = late[block];
     for (const InstructionId id : function.blocks[block].body) {
       const Instruction& inst = function.instructions[id];
-      if (cannot_be_repeated(inst)) break;
-      if ((inst.op == Op::kSExt || inst.op == Op::kZExt) && part[inst.results[0]])
-        guardable[inst.results[0]] = true;
+      if (cannot_be_repeated(inst)) is_late = true;
+      if ((inst.op != Op::kSExt && inst.op != Op::kZExt) || !part[inst.results[0]]) continue;
+      guardable.by_restart[inst.results[0]] = !is_late;
+      guardable.on_entry[inst.results[0]] = is_known_on_entry(function, inst.operands[0], block);
     }
   }
   return guardable;

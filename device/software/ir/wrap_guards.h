@@ -1,5 +1,5 @@
 // Where the lane-shape analysis may take for granted that a narrow index does not wrap around, because the
-// code checks it when it gets there and starts the warp anew, without the claim, if it does.
+// code checks it and goes on without the claim if it does.
 #pragma once
 
 #include <vector>
@@ -8,8 +8,14 @@
 
 namespace vgpu::software::ir {
 
-// By value: results of kSExt and kZExt that are parts of addresses, and before which a warp cannot have done
-// anything that must not be done twice: stores to memory others see, atomics, barriers, output.
-[[nodiscard]] std::vector<bool> guardable_extensions(const Function& function);
+// By value: results of kSExt and kZExt that are parts of addresses.
+struct GuardableExtensions {
+  // A warp cannot have done anything before that must not be done twice (stores to memory others see,
+  // atomics, barriers, output): it may start anew.
+  std::vector<bool> by_restart;
+  // What is extended is known, or can be computed, where the block begins: the warp may go on from there.
+  std::vector<bool> on_entry;
+};
+[[nodiscard]] GuardableExtensions guardable_extensions(const Function& function);
 
 }  // namespace vgpu::software::ir

@@ -1,9 +1,10 @@
 // Blocks, masks and phis. Every value used outside its block, and every phi, has a home on the stack; LLVM
 // turns homes into registers. That keeps the code right although walking blocks under masks changes the
 // graph.
+#include <llvm/IR/MDBuilder.h>
+
 #include <algorithm>
 
-#include "device/software/ir/liveness.h"
 #include "device/software/jit/emitter.h"
 
 namespace vgpu::software::jit {
@@ -217,14 +218,31 @@ void Emitter::join(const Emitter& speculating) {
   create_blocks();
   find_lost_lanes();
   find_homes();
-  live_out_ = ir::live_out_values(function_);
+  live_values_ = ir::live_values(function_);
   b_.SetInsertPoint(entry_->getTerminator());
   declare_homes(&speculating);
   declare_waiting();
 }
 
-// Lanes did not agree at the end of this block: each goes its way from here, by this form. The other one
-// hands over what is live, in the shapes that this one has.
+// What the other form holds, in the shape that this one has.
+void Emitter::take(Emitter& speculating, ValueId value) {
+  if (function_.values[value].instruction == ir::kNone || shape(value).known) return;
+  if (shape(value).is_varying()) {
+    vectors_[value] = speculating.vector(value);
+  } else {
+    scalars_[value] = speculating.scalar(value);
+  }
+}
+
+void Emitter::take_live(Emitter& speculating, const std::vector<ValueId>& live) {
+  for (const ValueId value : live) {
+    if (homes_[value] == nullptr || homes_[value] == speculating.homes_[value]) continue;
+    take(speculating, value);
+    b_.CreateStore(get(value, shape(value).is_varying()), homes_[value]);
+  }
+}
+
+// Lanes did not agree at the end of this block: each goes its way from here, by this form.
 void Emitter::go_on_from(Emitter& speculating, BlockId id) {
   block_ = id;
   scalars_.clear();
@@ -232,27 +250,52 @@ void Emitter::go_on_from(Emitter& speculating, BlockId id) {
   b_.SetInsertPoint(speculating.b_.GetInsertBlock());
   mask_ = speculating.mask();
   mask_vector_ = nullptr;
-  const auto take = [&](ValueId value) {
-    if (function_.values[value].instruction == ir::kNone || shape(value).known) return;
-    if (shape(value).is_varying()) {
-      vectors_[value] = speculating.vector(value);
-    } else {
-      scalars_[value] = speculating.scalar(value);
-    }
-  };
-  for (const ValueId value : live_out_[id]) {
-    if (homes_[value] == nullptr || homes_[value] == speculating.homes_[value]) continue;
-    take(value);
-    b_.CreateStore(get(value, shape(value).is_varying()), homes_[value]);
-  }
+  take_live(speculating, live_values_.out[id]);
   const ir::Block& block = function_.blocks[id];
-  take(block.condition);
+  take(speculating, block.condition);
   for (const BlockId succ : block.succs) {
     const auto& preds = function_.blocks[succ].preds;
     const auto slot = static_cast<std::size_t>(std::ranges::find(preds, id) - preds.begin());
-    for (const auto phi : function_.blocks[succ].phis) take(function_.instructions[phi].operands[slot]);
+    for (const auto phi : function_.blocks[succ].phis)
+      take(speculating, function_.instructions[phi].operands[slot]);
   }
   emit_terminator(id);
+}
+
+// A claim does not hold in this block, which has not begun: all live lanes go on with it, by this form.
+void Emitter::go_on_at(Emitter& speculating, BlockId id) {
+  scalars_.clear();
+  vectors_.clear();
+  b_.SetInsertPoint(speculating.b_.GetInsertBlock());
+  take_live(speculating, live_values_.in[id]);
+  if (is_partial(id)) b_.CreateStore(speculating.mask(), waiting_[id]);
+  b_.CreateBr(body_[id]);
+}
+
+// Checks the claims that hold only if this block's indices do not wrap around.
+void Emitter::check_on_entry(BlockId id) {
+  V all_fit = nullptr;
+  for (const auto i : function_.blocks[id].body) {
+    const Inst& inst = function_.instructions[i];
+    if (inst.results.empty() || !shapes_.guarded_on_entry[inst.results[0]]) continue;
+    compute_early(inst.operands[0]);
+    V fits = fits_unwrapped(inst);
+    all_fit = all_fit == nullptr ? fits : b_.CreateAnd(all_fit, fits);
+  }
+  if (all_fit == nullptr) return;
+  auto* next = new_block("fits");
+  auto* wraps = new_block("wraps");
+  b_.CreateCondBr(all_fit, next, wraps, llvm::MDBuilder(context_).createLikelyBranchWeights());
+  b_.SetInsertPoint(wraps);
+  // What is put into another shape there is not there on the other way.
+  const auto scalars = scalars_;
+  const auto vectors = vectors_;
+  V mask_before = mask_;
+  masked_->go_on_at(*this, id);
+  scalars_ = scalars;
+  vectors_ = vectors;
+  mask_ = mask_before;
+  b_.SetInsertPoint(next);
 }
 
 bool Emitter::full_mask() const {
@@ -340,6 +383,7 @@ void Emitter::emit_block(BlockId id) {
     mask_ = b_.CreateLoad(b_.getInt32Ty(), waiting_[id]);
     b_.CreateStore(i32(0), waiting_[id]);
   }
+  if (masked_ != nullptr) check_on_entry(id);
   begin_windows();
   for (const auto i : function_.blocks[id].body) emit_instruction(function_.instructions[i]);
   emit_terminator(id);

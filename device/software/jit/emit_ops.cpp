@@ -254,26 +254,42 @@ Value* Emitter::emit_pure(const Inst& inst, bool as_vector) {
   }
 }
 
+// Checked where it stands.
 bool Emitter::is_guarded(const Inst& inst) const {
-  return inst.results[0] < shapes_.guarded.size() && shapes_.guarded[inst.results[0]];
+  const ValueId result = inst.results[0];
+  return result < shapes_.guarded.size() && shapes_.guarded[result] && !shapes_.guarded_on_entry[result];
 }
 
-// If a lane's index does not fit, the warp starts anew with code that does not rely on it.
-void Emitter::guard_wrap(const Inst& inst) {
+// Computes lane 0's value before its instruction's turn, from what is there where the block begins.
+void Emitter::compute_early(ValueId value) {
+  const Inst* inst = function_.definition(value);
+  if (inst == nullptr || inst->block != block_ || inst->op == Op::kPhi || shape(value).known ||
+      scalars_.contains(value))
+    return;
+  for (const ValueId operand : inst->operands) compute_early(operand);
+  scalars_[value] = emit_pure(*inst, false);
+}
+
+// All lanes' indices fit their type if lane 0's value is in [first, first + count).
+Value* Emitter::fits_unwrapped(const Inst& inst) {
+  ++counts_.guards;
   const ValueId index = inst.operands[0];
   const std::uint32_t width = ir::bits_of(function_.values[index].type);
   const auto [low, high] = std::ranges::minmax(shapes_.table_of(shape(index)));
   const bool is_signed = inst.op == Op::kSExt;
   llvm::Type* wide = b_.getInt64Ty();
   Value* base = is_signed ? b_.CreateSExt(scalar(index), wide) : b_.CreateZExt(scalar(index), wide);
-  // All lanes fit if lane 0's value is in [first, first + count).
   const std::int64_t least = is_signed ? -(std::int64_t{1} << (width - 1)) : 0;
   const std::int64_t first = least - std::min<std::int64_t>(low, 0);
   const std::int64_t count =
       (std::int64_t{1} << width) - std::max<std::int64_t>(high, 0) + std::min<std::int64_t>(low, 0);
   Value* from_first = b_.CreateSub(base, i64(static_cast<std::uint64_t>(first)));
-  Value* fits =
-      b_.CreateICmpULT(from_first, i64(static_cast<std::uint64_t>(std::max<std::int64_t>(count, 0))));
+  return b_.CreateICmpULT(from_first, i64(static_cast<std::uint64_t>(std::max<std::int64_t>(count, 0))));
+}
+
+// If a lane's index does not fit, the warp starts anew with code that does not rely on it.
+void Emitter::guard_wrap(const Inst& inst) {
+  Value* fits = fits_unwrapped(inst);
   auto* next = new_block("fits");
   if (restart_ == nullptr) {
     const llvm::IRBuilder<>::InsertPointGuard here(b_);
@@ -285,7 +301,6 @@ void Emitter::guard_wrap(const Inst& inst) {
   }
   b_.CreateCondBr(fits, next, restart_, llvm::MDBuilder(context_).createLikelyBranchWeights());
   b_.SetInsertPoint(next);
-  ++counts_.guards;
 }
 
 Value* Emitter::compare(const Inst& inst, Value* a, Value* b) {

@@ -17,6 +17,7 @@
 
 #include "device/software/ir/ir.h"
 #include "device/software/ir/lane_shapes.h"
+#include "device/software/ir/liveness.h"
 #include "device/software/jit/access_counts.h"
 #include "device/software/jit/passes.h"
 #include "device/software/jit/window_plan.h"
@@ -57,7 +58,11 @@ class Emitter {
   void emit_prologue();
   void emit_body();
   void join(const Emitter& speculating);  // become its masked form: same function, other blocks
+  void take_live(Emitter& speculating, const std::vector<ValueId>& live);
+  void take(Emitter& speculating, ValueId value);
   void go_on_from(Emitter& speculating, BlockId id);
+  void go_on_at(Emitter& speculating, BlockId id);
+  void check_on_entry(BlockId id);
   void leave_agreed(BlockId id);
   void emit_block(BlockId id);
   void emit_terminator(BlockId id);
@@ -109,7 +114,9 @@ class Emitter {
   V emit_pure(const Inst& inst, bool as_vector);
   V compare(const Inst& inst, V a, V b);
   [[nodiscard]] bool is_guarded(const Inst& inst) const;
+  V fits_unwrapped(const Inst& inst);
   void guard_wrap(const Inst& inst);
+  void compute_early(ValueId value);
   V special(const Inst& inst, bool as_vector);
   V thread_index(int dimension, bool as_vector);
 
@@ -223,9 +230,9 @@ class Emitter {
   llvm::Function* code_ = nullptr;
   llvm::BasicBlock* entry_ = nullptr;
   llvm::BasicBlock* return_ = nullptr;
-  llvm::BasicBlock* restart_ = nullptr;         // a guard failed
-  Emitter* masked_ = nullptr;                   // where lanes that do not agree go on
-  std::vector<std::vector<ValueId>> live_out_;  // by block, of the masked form
+  llvm::BasicBlock* restart_ = nullptr;  // a guard failed
+  Emitter* masked_ = nullptr;            // where lanes that do not agree go on
+  ir::LiveValues live_values_;           // of the masked form
 
   std::vector<bool> needs_home_;
   std::vector<llvm::AllocaInst*> homes_;                 // by value

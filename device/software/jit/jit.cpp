@@ -68,8 +68,10 @@ Forms make_forms(ir::Function function, const Passes& passes) {
   ir::keep_live_outs(function, forms.shapes);
   if (claims.convergence) {
     ir::LaneShapes agreeing = ir::analyse_lanes(function, claims);
-    if (std::ranges::find(agreeing.converges, true) != agreeing.converges.end() &&
-        ir::refines(agreeing, forms.shapes)) {
+    const bool claims_more =
+        std::ranges::find(agreeing.converges, true) != agreeing.converges.end() ||
+        std::ranges::find(agreeing.guarded_on_entry, true) != agreeing.guarded_on_entry.end();
+    if (claims_more && ir::refines(agreeing, forms.shapes)) {
       forms.masked = std::exchange(forms.shapes, std::move(agreeing));
     }
   }

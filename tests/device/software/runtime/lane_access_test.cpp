@@ -105,6 +105,17 @@ const std::string kWraps =
     " add.s64 %q4, %q4, %q3;\n add.s64 %q4, %q4, %q7;\n"
     " ld.global.u32 %r20, [%q4];\n st.global.u32 [%q2], %r20;\n ret;\n}\n";
 
+// The same in a loop and behind a store and a barrier, where a warp cannot be started anew.
+const std::string kWrapsLate =
+    std::string(kHead) +
+    " st.global.u32 [%q2], 1;\n bar.sync 0;\n mov.u32 %r7, 0;\n mul.wide.u32 %q5, %r1, 4;\n"
+    " sub.s64 %q9, %q1, %q5;\n mov.b64 %q6, 0x400000000;\n"
+    "$again:\n add.u32 %r8, %r2, %r7;\n add.u32 %r6, %r8, %r1;\n mul.wide.u32 %q3, %r6, 4;\n"
+    " setp.lt.u32 %p0, %r6, %r1;\n selp.b64 %q7, %q6, 0, %p0;\n"
+    " add.s64 %q4, %q9, %q3;\n add.s64 %q4, %q4, %q7;\n"
+    " ld.global.u32 %r9, [%q4];\n mad.lo.u32 %r20, %r20, 31, %r9;\n st.global.u32 [%q2], %r20;\n"
+    " add.u32 %r7, %r7, 32;\n setp.lt.u32 %p1, %r7, %r0;\n @%p1 bra $again;\n ret;\n}\n";
+
 // Lanes leave a loop together or not, and go different ways in it, by their indices alone; what they have
 // then (a count and a pointer that were the same or side by side, a sum, a barrier to come, another loop)
 // must be there.
@@ -148,6 +159,8 @@ const Launch kLaunches[] = {
     {"parts_by_the_second_bound", &kParts, 1, 64, 0, 1000, 4},
     {"parts_in_a_later_round", &kParts, 2, 72, 189, 150, 189u * 4},
     {"wraps", &kWraps, 1, 64, 0, 0xFFFF'FFF0u, 64u * 4},
+    {"wraps_late", &kWrapsLate, 1, 64, 96, 0xFFFF'FFD0u, 128u * 4},
+    {"no_wrap_late", &kWrapsLate, 2, 64, 96, 0x7FFF'0000u, 128u * 4},
     {"no_wrap", &kWraps, 1, 64, 0, 0x7FFF'0000u, 64u * 4},
 };
 
