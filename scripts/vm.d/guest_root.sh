@@ -36,7 +36,7 @@ fetch_guest_packages() {
   mkdir -p "$folder/archives/partial"
   : >"$folder/status"
   apt-get -q -y --download-only -o "Dir::State::status=$folder/status" -o "Dir::Cache::archives=$folder/archives" \
-    -o Debug::NoLocking=1 -o APT::Install-Recommends=0 -o APT::Sandbox::User=root install "$@"
+    -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o Debug::NoLocking=1 -o APT::Install-Recommends=0 -o APT::Sandbox::User=root install "$@"
 }
 
 unpack_guest_packages() {

@@ -102,8 +102,8 @@ class Guest:
         command = [
             self.found["qemu"], "-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none",
             "-chardev", f"file,id=console,path={self.folder}/console.log,append=on", "-serial", "chardev:console",
-            "-M", "pc,memory-backend=ram", "-m", "2G", "-smp", "2", *machine,
-            "-object", "memory-backend-memfd,id=ram,size=2G,share=on",
+            "-M", "pc,memory-backend=ram", "-m", "1536M", "-smp", "2", *machine,
+            "-object", "memory-backend-memfd,id=ram,size=1536M,share=on",
             "-kernel", self.found["kernel"], "-initrd", f"{self.folder}/initrd",
             # no_timer_check: on a busy machine the kernel's own check of an emulated timer fails, and panics.
             "-append", "console=ttyS0 quiet loglevel=4 panic=1 net.ifnames=0 random.trust_cpu=on tsc=reliable no_timer_check mitigations=off",

@@ -96,6 +96,9 @@ def service(check: Check) -> None:
                f"BindReadOnlyPaths=/host{guest.source}/scripts/llama:/srv/llama /host{PACKAGES}:/srv/node_modules /host{MODEL.parent}:/srv/models")
     guest.must("mkdir -p /srv/llama /srv/node_modules /srv/models && rm -f /run/go")
     before = guest.tree()
+    # During all of it.
+    guest.must("setsid sh -c 'while sleep 1; do for pid in 1 $(cat /run/sshd.pid); do grep -h vgpu /proc/$pid/maps; done >>/run/mapped; echo >>/run/looked; done' "
+               ">/dev/null 2>&1 </dev/null & echo $! >/run/watcher")
     done = subprocess.run(["sh", guest.build / "tools/vgpu-deploy/vgpu-deploy", "push", "root@127.0.0.1", "--ssh", " ".join(guest.ssh()), "--",
                            "--service", SERVICE], check=False, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, f"push: {done.returncode}"
@@ -117,6 +120,9 @@ def service(check: Check) -> None:
     assert "nothing to change" in again, again
     guest.must("rm -f /run/go")
     check.uninstalled(before)
+    looked, mapped = guest.must("kill $(cat /run/watcher); wc -l </run/looked; wc -c </run/mapped").split()
+    print(f"looked {looked} times at init and sshd")
+    assert int(looked) > 10 and mapped == "0", f"init or sshd mapped vgpu's libraries: {guest.must('cat /run/mapped')}"
 
 
 HARDENED = [
