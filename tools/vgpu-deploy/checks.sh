@@ -102,7 +102,7 @@ check_device() {
   functions=$(vgpu_functions | sed 's|.*/||' | join ' ')
   if [ -z "$functions" ] && [ -z "$device" ]; then
     result FAIL vgpu "no vGPU: no PCI device 1af4:1110 in /sys/bus/pci/devices. Give the VM one (docs/vm.md)"
-  elif answer=$(VGPU_DEVICE=$device timeout 40 "$helper" device "$source_dir/libcuda.so.1" 2>&1); then
+  elif answer=$(VGPU_DEVICE=$device timeout 120 "$helper" device "$source_dir/libcuda.so.1" 2>&1); then
     result ok vgpu "${device:-$functions}: $answer"
   elif [ -n "$(switched_off)" ]; then
     result warn vgpu "$functions is switched off; the udev rule switches it on, and the checklist asks it then"

@@ -142,12 +142,12 @@ verify_others() {
 }
 
 verify_logins() {
-  if timeout 30 su -l root -c true >/dev/null 2>&1 </dev/null; then
+  if timeout 120 su -l root -c true >/dev/null 2>&1 </dev/null; then
     result ok login "a new login shell starts and ends"
-  elif timeout 30 sh -lc true >/dev/null 2>&1 </dev/null; then
+  elif timeout 120 sh -lc true >/dev/null 2>&1 </dev/null; then
     result ok login "a new login shell starts and ends (su is not to be used here)"
   else
-    result FAIL login "a new login shell fails: $(timeout 30 sh -lc true 2>&1 | head -n 1)"
+    result FAIL login "a new login shell fails: $(timeout 120 sh -lc true 2>&1 | head -n 1)"
   fi
   if ! grep -q '^sshd' "$R"/proc/[0-9]*/comm 2>/dev/null; then
     result skip ssh "no sshd runs here"
@@ -156,15 +156,15 @@ verify_logins() {
   port=$(sshd -T 2>/dev/null | awk '$1 == "port" {print $2; exit}')
   port=${port:-22}
   if command -v ssh >/dev/null 2>&1; then
-    answer=$(timeout 30 ssh -p "$port" -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
-      -o PreferredAuthentications=none -o ConnectTimeout=15 vgpu-verify@127.0.0.1 true 2>&1 </dev/null)
+    answer=$(timeout 120 ssh -p "$port" -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
+      -o PreferredAuthentications=none -o ConnectTimeout=60 vgpu-verify@127.0.0.1 true 2>&1 </dev/null)
     case $answer in
       *'ermission denied'*) answer='a handshake goes as far as the question who it is' ;;
       *) answer="FAIL $answer" ;;
     esac
   elif command -v bash >/dev/null 2>&1; then
     # shellcheck disable=SC2016 # expanded by the inner shell
-    answer=$(timeout 30 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$0" && read -r -t 20 banner <&3 && printf %s "$banner"' "$port" 2>&1)
+    answer=$(timeout 120 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$0" && read -r -t 100 banner <&3 && printf %s "$banner"' "$port" 2>&1)
     case $answer in SSH-*) ;; *) answer="FAIL $answer" ;; esac
   else
     result skip ssh "neither ssh nor bash is here to try a connection"
@@ -208,7 +208,7 @@ verify_device() {
 # ask_device: has our own program compute on it, and says in $answer what that said. Its launch is remembered in
 # `looks`, a line each, so that those of others can be told from it.
 ask_device() {
-  answer=$(VGPU_DEVICE=$device timeout 40 "$tool" device "$R$folder/libcuda.so.1" 2>&1) || return 1
+  answer=$(VGPU_DEVICE=$device timeout 120 "$tool" device "$R$folder/libcuda.so.1" 2>&1) || return 1
   [ ! -w "$R$state_dir/looks" ] || out "$(counters_value generation)" >>"$R$state_dir/looks"
 }
 
@@ -226,7 +226,7 @@ others_launches() {
 }
 
 # What the device says: counters_value NAME.
-counters_value() { VGPU_DEVICE=$device timeout 20 "$tool" counters 2>/dev/null | sed -n "s/^$1 //p"; }
+counters_value() { VGPU_DEVICE=$device timeout 60 "$tool" counters 2>/dev/null | sed -n "s/^$1 //p"; }
 
 # Whether a process of the service holds a channel of the device.
 service_owns_channel() {
