@@ -203,7 +203,7 @@ cmd_install() {
   out ""
   out "Checklist:"
   failures=0 failed_names=''
-  [ "$service_before" != active ] || wait_until 30 is_settled || :
+  [ "$service_before" != active ] || wait_until 60 is_settled || :
   checklist
   if [ "$failures" != 0 ]; then
     say "error: the verification failed ($failed_names)"

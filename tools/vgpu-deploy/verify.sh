@@ -6,6 +6,8 @@ failed_units() { systemctl list-units --failed --no-legend --plain 2>/dev/null |
 is_settled() {
   is_running || return 1
   settled_pid=$(show "$unit" MainPID)
+  # Until it runs its program, the process is systemd's, with the program's name in parentheses.
+  case $(process_name "$settled_pid") in '('*) return 1 ;; esac
   [ "$settled_pid" = "${last_pid-}" ] && return 0
   last_pid=$settled_pid
   return 1
