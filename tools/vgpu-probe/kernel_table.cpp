@@ -47,8 +47,8 @@ Try<std::vector<KernelFigures>> ask_all(Client& client) {
     if (index >= reply.kernels) break;
     kernels.push_back(kernel_figures(reply, std::span(text).first(std::min(more, text.size()))));
   }
-  std::ranges::stable_sort(kernels, std::ranges::greater(),
-                           [](const KernelFigures& kernel) { return kernel.figures.time; });
+  std::ranges::sort(kernels, std::ranges::greater(),
+                    [](const KernelFigures& kernel) { return kernel.figures.time; });
   return kernels;
 }
 
