@@ -22,6 +22,7 @@ struct LowerOptions {
   std::uint32_t ntid[3] = {1, 1, 1};
   bool indices_fit_31_bits = false;
   bool merge_loads = true;  // see passes.h
+  bool split_loads = true;
 };
 
 [[nodiscard]] std::expected<Function, LowerError> lower(const ptx::Module& module, std::string_view kernel,

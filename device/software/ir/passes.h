@@ -20,8 +20,11 @@ void simplify(Function& function);
 // Two loads of neighbouring halves of a word, put together, become one load of the word.
 void merge_loads(Function& function);
 
-// Everything between PTX and lane shapes: lower, build_ssa, simplify, merge_loads (if wanted),
-// normalise_loops. `after`, if set, is called with the name of each pass when it is done.
+// A load from local or other memory, as a branch chose, becomes a load on each of the ways to it.
+void split_loads(Function& function);
+
+// Everything between PTX and lane shapes: lower, build_ssa, simplify, merge_loads and split_loads (if
+// wanted), normalise_loops. `after`, if set, is called with the name of each pass when it is done.
 [[nodiscard]] std::expected<Function, LowerError> prepare(
     const ptx::Module& module, std::string_view kernel, const LowerOptions& options,
     const std::function<void(std::string_view pass, const Function&)>& after = {});

@@ -263,6 +263,10 @@ std::expected<Function, LowerError> prepare(
     merge_loads(*lowered);
     done("merge_loads");
   }
+  if (options.split_loads) {
+    split_loads(*lowered);
+    done("split_loads");
+  }
   normalise_loops(*lowered);
   done("normalise_loops");
   return lowered;

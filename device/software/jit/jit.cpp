@@ -130,6 +130,7 @@ std::expected<ir::Function, Error> Jit::Impl::prepare(const ptx::Module& module,
   for (int i = 0; i < 3; ++i) lower_options.ntid[i] = shape.ntid[i];
   lower_options.indices_fit_31_bits = shape.indices_fit_31_bits;
   lower_options.merge_loads = options.passes.merging;
+  lower_options.split_loads = options.passes.splitting;
   std::string broken;
   const auto after = [&](std::string_view pass, const ir::Function& function) {
     if (!options.verify || !broken.empty() || pass == "lower") return;

@@ -17,18 +17,18 @@ struct Passes {
   bool convergence = true;
   // Neighbouring halves of words are loaded together (ir::merge_loads).
   bool merging = true;
+  // What is loaded from local or other memory is loaded where that is decided (ir::split_loads).
+  bool splitting = true;
 
-  [[nodiscard]] static constexpr Passes none() { return {false, false, false, false}; }
+  [[nodiscard]] static constexpr Passes none() { return {false, false, false, false, false}; }
 };
 
 // All but those named in a list like "windows,guards"; "all" names all of them, other names none.
 [[nodiscard]] inline Passes passes_without(std::string_view names) {
   Passes passes;
   const std::pair<std::string_view, bool Passes::*> known[] = {
-      {"guards", &Passes::guards},
-      {"windows", &Passes::windows},
-      {"convergence", &Passes::convergence},
-      {"merging", &Passes::merging},
+      {"guards", &Passes::guards},   {"windows", &Passes::windows},     {"convergence", &Passes::convergence},
+      {"merging", &Passes::merging}, {"splitting", &Passes::splitting},
   };
   while (!names.empty()) {
     const std::string_view name = names.substr(0, names.find(','));

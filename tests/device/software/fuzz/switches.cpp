@@ -11,6 +11,7 @@ std::span<const Switch> switches() {
       {"windows", [](software::jit::Options& options) { options.passes.windows = false; }},
       {"convergence", [](software::jit::Options& options) { options.passes.convergence = false; }},
       {"merging", [](software::jit::Options& options) { options.passes.merging = false; }},
+      {"splitting", [](software::jit::Options& options) { options.passes.splitting = false; }},
   };
   return kSwitches;
 }

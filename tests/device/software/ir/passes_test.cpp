@@ -262,6 +262,25 @@ TEST(LaneShapes, BranchesOfPartOfAWarpAreNotTakenToConverge) {
   EXPECT_EQ(std::ranges::count(shapes.converges, true), 0);
 }
 
+TEST(SplitLoads, ChoosesBetweenWhatWasLoadedNotBetweenAddresses) {
+  const Function function =
+      prepared(".local .align 4 .b8 zeros[4];\n" + kRegisters +
+               "mov.u64 %q2, zeros;\n cvta.local.u64 %q3, %q2;\n st.local.u32 [zeros], %r0;\n"
+               " setp.ge.u32 %p0, %r0, 77;\n @%p0 bra $chosen;\n mad.wide.u32 %q3, %r1, 4, %q0;\n"
+               "$chosen: ld.u32 %r2, [%q3];\n st.global.u32 [%q0], %r2;\n ret;");
+  const LaneShapes shapes = analyse_lanes(function);
+  std::vector<ShapeKind> addresses;
+  for (const Block& block : function.blocks) {
+    for (const InstructionId id : block.body) {
+      const Instruction& inst = function.instructions[id];
+      if (inst.op == Op::kLoad && inst.space == Space::kGlobal)
+        addresses.push_back(shapes.of[inst.operands[0]].kind);
+    }
+  }
+  std::ranges::sort(addresses);
+  EXPECT_EQ(addresses, (std::vector{ShapeKind::kOffsets, ShapeKind::kVarying}));
+}
+
 TEST(MergeLoads, HalvesOfAWordAreLoadedTogether) {
   const std::string halves =
       ".reg .b16 %h<4>;\n ld.global.u16 %h0, [%q0+2];\n ld.global.u16 %h1, [%q0+4];\n BETWEEN"

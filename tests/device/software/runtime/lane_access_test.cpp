@@ -39,6 +39,7 @@ const PassCase kPassCases[] = {
     {"no_windows", without(&Passes::windows)},
     {"no_convergence", without(&Passes::convergence)},
     {"no_merging", without(&Passes::merging)},
+    {"no_splitting", without(&Passes::splitting)},
 };
 
 constexpr const char* kHead =
@@ -116,6 +117,19 @@ const std::string kWrapsLate =
     " ld.global.u32 %r9, [%q4];\n mad.lo.u32 %r20, %r20, 31, %r9;\n st.global.u32 [%q2], %r20;\n"
     " add.u32 %r7, %r7, 32;\n setp.lt.u32 %p1, %r7, %r0;\n @%p1 bra $again;\n ret;\n}\n";
 
+// Behind the end of the data, zeros of the thread's own are read in its place, by a generic address.
+const std::string kZerosBehind =
+    std::string(kHead).replace(std::string(kHead).find(" .reg .b32"), 0,
+                               " .local .align 16 .b8 zeros[16];\n") +
+    " mov.u64 %q9, zeros;\n cvta.local.u64 %q10, %q9;\n st.local.v2.u32 [zeros], {%r20, %r20};\n mov.u32 "
+    "%r6, %r2;\n"
+    "$again:\n mov.u64 %q4, %q10;\n setp.ge.u32 %p0, %r6, %r0;\n @%p0 bra $chosen;\n"
+    " mul.wide.u32 %q3, %r6, 8;\n add.s64 %q4, %q1, %q3;\n"
+    "$chosen:\n ld.v2.u32 {%r8, %r9}, [%q4];\n mad.lo.u32 %r20, %r20, 31, %r8;\n mad.lo.u32 %r20, %r20, 7, "
+    "%r9;\n"
+    " add.u32 %r6, %r6, %r4;\n setp.lt.u32 %p1, %r6, %r1;\n @%p1 bra $again;\n"
+    " st.global.u32 [%q2], %r20;\n ret;\n}\n";
+
 // Lanes leave a loop together or not, and go different ways in it, by their indices alone; what they have
 // then (a count and a pointer that were the same or side by side, a sum, a barrier to come, another loop)
 // must be there.
@@ -153,6 +167,8 @@ const Launch kLaunches[] = {
     {"widths_tail", &kWidths, 1, 64, 43, 0, 42u * 48 + 16},
     {"widths_one", &kWidths, 1, 32, 1, 0, 32},
     {"store_between", &kStoreBetween, 1, 64, 0, 0, 63u * 12 + 8},
+    {"zeros_behind_all", &kZerosBehind, 1, 64, 128, 200, 128u * 8},
+    {"zeros_behind_some", &kZerosBehind, 1, 64, 75, 200, 75u * 8},
     {"parts_nowhere", &kParts, 2, 64, 128, 64, 128u * 4},
     {"parts_in_the_last_round", &kParts, 2, 64, 100, 32, 100u * 4},
     {"parts_at_once", &kParts, 1, 64, 1, 1, 4},
