@@ -14,11 +14,10 @@ struct AccessCounts {
   std::uint32_t window_loads = 0;       // wide loads that the windowed ones took, shared ones once
   std::uint32_t stores_contiguous = 0;  // or to one place
   std::uint32_t stores_scattered = 0;
-  std::uint32_t branches = 0;          // conditional ones
-  std::uint32_t branches_parting = 0;  // those at which lanes may part
-  std::uint32_t guards = 0;            // indices whose wrapping is checked
-  std::uint32_t branches_converging =
-      0;  // those at which lanes are checked to agree (not among the parting ones)
+  std::uint32_t branches = 0;             // conditional ones
+  std::uint32_t branches_parting = 0;     // those at which lanes may part
+  std::uint32_t guards = 0;               // indices whose wrapping is checked
+  std::uint32_t branches_converging = 0;  // those at which lanes are checked to agree; not among the parting
   std::uint32_t reserved[5] = {};
 };
 static_assert(sizeof(AccessCounts) == 64);
