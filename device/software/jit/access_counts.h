@@ -18,7 +18,8 @@ struct AccessCounts {
   std::uint32_t branches_parting = 0;     // those at which lanes may part
   std::uint32_t guards = 0;               // indices whose wrapping is checked
   std::uint32_t branches_converging = 0;  // those at which lanes are checked to agree; not among the parting
-  std::uint32_t reserved[5] = {};
+  std::uint32_t prefetches = 0;           // loads that also fetch what later blocks may load
+  std::uint32_t reserved[4] = {};
 };
 static_assert(sizeof(AccessCounts) == 64);
 
@@ -39,6 +40,7 @@ inline constexpr AccessName kAccessNames[] = {
     {"branches_parting", &AccessCounts::branches_parting},
     {"branches_converging", &AccessCounts::branches_converging},
     {"guards", &AccessCounts::guards},
+    {"prefetches", &AccessCounts::prefetches},
 };
 
 }  // namespace vgpu::software::jit

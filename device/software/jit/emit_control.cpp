@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "device/software/jit/emitter.h"
+#include "device/software/ptx/ast.h"
 
 namespace vgpu::software::jit {
 
@@ -33,6 +34,7 @@ AccessCounts Emitter::run(const std::string& symbol, Emitter* masked) {
   create_blocks();
   find_lost_lanes();
   find_homes();
+  find_block_dependent();
   declare_homes(nullptr);
   declare_waiting();
   emit_prologue();
@@ -124,6 +126,28 @@ void Emitter::find_homes() {
       for (const ValueId operand : inst.operands) used_in(operand, id);
     }
     if (block.condition != ir::kNone) used_in(block.condition, id);
+  }
+}
+
+void Emitter::find_block_dependent() {
+  using SR = ptx::SpecialRegister;
+  depends_on_block_.assign(function_.values.size(), false);
+  for (bool changed = true; changed;) {
+    changed = false;
+    const auto visit = [&](const Inst& inst) {
+      const auto number = static_cast<SR>(inst.imm);
+      const bool depends =
+          (inst.op == ir::Op::kSpecial && number >= SR::kCtaidX && number <= SR::kCtaidZ) ||
+          std::ranges::any_of(inst.operands, [&](ValueId operand) { return depends_on_block_[operand]; });
+      for (const ValueId result : inst.results) {
+        changed |= depends && !depends_on_block_[result];
+        depends_on_block_[result] = depends;
+      }
+    };
+    for (const BlockId id : shapes_.order) {
+      for (const auto phi : function_.blocks[id].phis) visit(function_.instructions[phi]);
+      for (const auto inst : function_.blocks[id].body) visit(function_.instructions[inst]);
+    }
   }
 }
 

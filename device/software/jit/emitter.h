@@ -53,6 +53,7 @@ class Emitter {
   void create_blocks();
   void find_lost_lanes();
   void find_homes();
+  void find_block_dependent();
   void declare_homes(const Emitter* sharing);
   void declare_waiting();
   void emit_prologue();
@@ -187,6 +188,7 @@ class Emitter {
   void store_scatter(const Inst& inst, const Place& place);
   void store_lane_by_lane(const Inst& inst, const Place& place);
   V gather(V pointers_value, ir::Type element);
+  void prefetch(ValueId address, V pointer, std::int64_t bytes);
   V repeat_mask(std::uint32_t count);
 
   // --- emit_window.cpp
@@ -234,6 +236,7 @@ class Emitter {
   Emitter* masked_ = nullptr;            // where lanes that do not agree go on
   ir::LiveValues live_values_;           // of the masked form
 
+  std::vector<bool> depends_on_block_;  // by value: on which block of the grid this is
   std::vector<bool> needs_home_;
   std::vector<llvm::AllocaInst*> homes_;                 // by value
   std::vector<llvm::BasicBlock*> body_, check_, after_;  // by block

@@ -19,8 +19,10 @@ struct Passes {
   bool merging = true;
   // What is loaded from local or other memory is loaded where that is decided (ir::split_loads).
   bool splitting = true;
+  // Constant memory that depends on the block is prefetched for the blocks behind it (Emitter::prefetch).
+  bool prefetch = true;
 
-  [[nodiscard]] static constexpr Passes none() { return {false, false, false, false, false}; }
+  [[nodiscard]] static constexpr Passes none() { return {false, false, false, false, false, false}; }
 };
 
 // All but those named in a list like "windows,guards"; "all" names all of them, other names none.
@@ -28,7 +30,7 @@ struct Passes {
   Passes passes;
   const std::pair<std::string_view, bool Passes::*> known[] = {
       {"guards", &Passes::guards},   {"windows", &Passes::windows},     {"convergence", &Passes::convergence},
-      {"merging", &Passes::merging}, {"splitting", &Passes::splitting},
+      {"merging", &Passes::merging}, {"splitting", &Passes::splitting}, {"prefetch", &Passes::prefetch},
   };
   while (!names.empty()) {
     const std::string_view name = names.substr(0, names.find(','));

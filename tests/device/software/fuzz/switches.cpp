@@ -12,6 +12,7 @@ std::span<const Switch> switches() {
       {"convergence", [](software::jit::Options& options) { options.passes.convergence = false; }},
       {"merging", [](software::jit::Options& options) { options.passes.merging = false; }},
       {"splitting", [](software::jit::Options& options) { options.passes.splitting = false; }},
+      {"prefetch", [](software::jit::Options& options) { options.passes.prefetch = false; }},
   };
   return kSwitches;
 }

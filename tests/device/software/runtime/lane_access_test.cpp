@@ -40,6 +40,7 @@ const PassCase kPassCases[] = {
     {"no_convergence", without(&Passes::convergence)},
     {"no_merging", without(&Passes::merging)},
     {"no_splitting", without(&Passes::splitting)},
+    {"no_prefetch", without(&Passes::prefetch)},
 };
 
 constexpr const char* kHead =
