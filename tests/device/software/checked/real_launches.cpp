@@ -2,6 +2,7 @@
 #include "tests/device/software/checked/real_launches.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <map>
 #include <stdexcept>
@@ -121,6 +122,50 @@ Guess guess(const RealKernel& kernel, const software::ptx::FunctionDecl& decl,
   return made;
 }
 
+// The guess on a device that reports its check to `last`. kNoLaunch: it proves nothing there. `is_open`:
+// threads may store to one place, or shuffle what is not there.
+RealCheck run_on(device::Backend& backend, const software::checked::Check& last, const RealKernel& kernel,
+                 const Guess& made, bool is_open) {
+  using Result = RealCheck::Result;
+  auto context = backend.create_context({});
+  if (!context) return {Result::kNoLaunch, context.error().reason};
+  device::Context& device = **context;
+  const auto text = std::as_bytes(std::span(kernel.module->text()));
+  if (const auto loaded = device.load_module(1, {text.begin(), text.end()}); !loaded)
+    return {Result::kCompilerFails, loaded.error().reason};
+  std::vector<std::byte> params = made.params;
+  for (std::size_t i = 0; i < made.pointers.size(); ++i) {
+    const std::uint64_t address = device.allocate(kBufferBytes).value_or(0);
+    if (!device.copy_to_device(address, 0, made.data[i], 0, {.width = kBufferBytes, .height = 1}))
+      return {Result::kNoLaunch, "no memory on the device"};
+    std::memcpy(params.data() + made.pointers[i], &address, 8);
+  }
+  if (const auto found = device.get_function(1, 1, kernel.name); !found)
+    return {Result::kCompilerFails, found.error().reason};
+  protocol::LaunchRequest request;
+  request.function = 1;
+  request.grid_x = made.grid[0];
+  request.grid_y = made.grid[1];
+  request.grid_z = made.grid[2];
+  request.block_x = static_cast<std::uint16_t>(made.block[0]);
+  request.block_y = static_cast<std::uint16_t>(made.block[1]);
+  request.block_z = static_cast<std::uint16_t>(made.block[2]);
+  request.shared_bytes = made.dynamic_shared_bytes;
+  if (const auto launched = device.launch(0, request, params); !launched)
+    return {is_open ? Result::kNoLaunch : Result::kCompilerFails, launched.error().reason};
+  switch (last.verdict) {
+    case software::checked::Verdict::kExact:
+    case software::checked::Verdict::kWithin:
+      return {Result::kAgrees, ""};
+    case software::checked::Verdict::kMismatch:
+      if (is_open)
+        return {Result::kNoLaunch, "threads store to the same place, or shuffle what is not there"};
+      return {Result::kDiffers, last.detail};
+    default:
+      return {Result::kNoLaunch, last.detail};
+  }
+}
+
 }  // namespace
 
 std::vector<ParameterField> parameter_fields(const software::ptx::Module& module,
@@ -179,9 +224,28 @@ std::vector<ParameterField> parameter_fields(const software::ptx::Module& module
   return all;
 }
 
-RealLaunches::RealLaunches(std::unique_ptr<software::KernelCompiler> compiler) {
+// Several compilers as one, because a process has room for one device.
+class RealLaunches::Turns final : public software::KernelCompiler {
+ public:
+  explicit Turns(std::vector<std::unique_ptr<software::KernelCompiler>> all) : all_(std::move(all)) {}
+  // For the contexts that are created from now on; of those before none is left.
+  void take(std::size_t which) { now_ = which; }
+  Outcome compile(const software::ptx::Module& module, std::string_view kernel,
+                  const software::jit::LaunchShape& shape) override {
+    return all_[now_]->compile(module, kernel, shape);
+  }
+  [[nodiscard]] software::jit::Counters counters() const override { return all_[now_]->counters(); }
+
+ private:
+  const std::vector<std::unique_ptr<software::KernelCompiler>> all_;
+  std::atomic<std::size_t> now_ = 0;
+};
+
+RealLaunches::RealLaunches(std::vector<std::unique_ptr<software::KernelCompiler>> compilers) {
+  auto turns = std::make_unique<Turns>(std::move(compilers));
+  turns_ = turns.get();
   auto backend =
-      software::make_backend({.memory_bytes = std::uint64_t{1} << 28, .threads = 1}, std::move(compiler));
+      software::make_backend({.memory_bytes = std::uint64_t{1} << 28, .threads = 1}, std::move(turns));
   if (!backend) throw std::runtime_error(backend.error().reason);
   backend_ = software::checked::check_backend(
       std::move(*backend),
@@ -190,16 +254,20 @@ RealLaunches::RealLaunches(std::unique_ptr<software::KernelCompiler> compiler) {
 
 RealLaunches::~RealLaunches() = default;
 
-RealCheck RealLaunches::check(const RealKernel& kernel, std::uint64_t seed) {
+std::vector<RealCheck> RealLaunches::check(const RealKernel& kernel, std::uint64_t seed,
+                                           std::span<const std::size_t> which) {
   const auto function = kernel.module->parse_function(kernel.name);
-  if (!function) return {RealCheck::Result::kNoLaunch, function.error().describe()};
+  if (!function) return {which.size(), {RealCheck::Result::kNoLaunch, function.error().describe()}};
   const auto& decl = *kernel.module->find_function(kernel.name);
   const auto fields = parameter_fields(*kernel.module, *function);
   const software::ptx::Function* const body = &*function;
   const std::uint64_t static_shared =
       software::ptx::layout_shared(*kernel.module, std::span(&body, 1)).dynamic_offset;
-  std::string last_problem = "no guess stored anything";
-  for (int round = 0; round < kGuesses; ++round) {
+  std::vector<RealCheck> checks(which.size(), {RealCheck::Result::kNoLaunch, "no guess stored anything"});
+  const auto is_unproven = [](const RealCheck& check) {
+    return check.result == RealCheck::Result::kNoLaunch;
+  };
+  for (int round = 0; round < kGuesses && std::ranges::any_of(checks, is_unproven); ++round) {
     Guess made = guess(kernel, decl, fields, static_shared, seed * 1000 + static_cast<std::uint64_t>(round));
     CountingMemory memory;
     const auto globals = software::oracle::place_globals(*kernel.module, memory);
@@ -217,60 +285,20 @@ RealCheck RealLaunches::check(const RealKernel& kernel, std::uint64_t seed) {
     config.globals = globals;
     config.max_steps = kMaxSteps;
     const auto ran = software::oracle::run_grid(*kernel.module, kernel.name, config, memory);
-    if (ran.outcome != software::oracle::Outcome::kDone) {
-      last_problem = ran.message;
-      continue;
-    }
-    if (!memory.is_written()) continue;
-    const bool is_open = memory.is_contested || ran.open_values != 0;
-
-    // The same on the device.
-    auto context = std::move(*backend_->create_context({}));
-    const auto text = std::as_bytes(std::span(kernel.module->text()));
-    if (const auto loaded = context->load_module(1, {text.begin(), text.end()}); !loaded)
-      return {RealCheck::Result::kCompilerFails, loaded.error().reason};
-    params = made.params;
-    for (std::size_t i = 0; i < made.pointers.size(); ++i) {
-      const std::uint64_t address = context->allocate(kBufferBytes).value_or(0);
-      if (!context->copy_to_device(address, 0, made.data[i], 0, {.width = kBufferBytes, .height = 1}))
-        return {RealCheck::Result::kNoLaunch, "no memory on the device"};
-      std::memcpy(params.data() + made.pointers[i], &address, 8);
-    }
-    if (const auto found = context->get_function(1, 1, kernel.name); !found)
-      return {RealCheck::Result::kCompilerFails, found.error().reason};
-    protocol::LaunchRequest request;
-    request.function = 1;
-    request.grid_x = made.grid[0];
-    request.grid_y = made.grid[1];
-    request.grid_z = made.grid[2];
-    request.block_x = static_cast<std::uint16_t>(made.block[0]);
-    request.block_y = static_cast<std::uint16_t>(made.block[1]);
-    request.block_z = static_cast<std::uint16_t>(made.block[2]);
-    request.shared_bytes = made.dynamic_shared_bytes;
-    last_ = {};
-    const auto launched = context->launch(0, request, params);
-    const std::string where = " (guess " + std::to_string(round) + ")";
-    if (!launched) {
-      if (!is_open) return {RealCheck::Result::kCompilerFails, launched.error().reason + where};
-      last_problem = launched.error().reason;
-      continue;
-    }
-    switch (last_.verdict) {
-      case software::checked::Verdict::kExact:
-      case software::checked::Verdict::kWithin:
-        return {RealCheck::Result::kAgrees, ""};
-      case software::checked::Verdict::kMismatch:
-        if (is_open) {
-          last_problem = "threads store to the same place, or shuffle what is not there";
-          break;
-        }
-        return {RealCheck::Result::kDiffers, last_.detail + where};
-      default:
-        last_problem = last_.detail;
-        break;
+    if (ran.outcome == software::oracle::Outcome::kDone && !memory.is_written()) continue;
+    for (std::size_t i = 0; i < which.size(); ++i) {
+      if (!is_unproven(checks[i])) continue;
+      if (ran.outcome != software::oracle::Outcome::kDone) {
+        checks[i].what = ran.message;
+        continue;
+      }
+      last_ = {};
+      turns_->take(which[i]);
+      checks[i] = run_on(*backend_, last_, kernel, made, memory.is_contested || ran.open_values != 0);
+      if (!checks[i].what.empty()) checks[i].what += " (guess " + std::to_string(round) + ")";
     }
   }
-  return {RealCheck::Result::kNoLaunch, last_problem};
+  return checks;
 }
 
 }  // namespace vgpu::testing

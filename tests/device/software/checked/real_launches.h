@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -39,18 +40,22 @@ struct RealCheck {
 
 class RealLaunches {
  public:
-  // `compiler` makes the compiler under test; called once.
-  explicit RealLaunches(std::unique_ptr<software::KernelCompiler> compiler);
+  // The compilers under test; a device takes each in turn. Throws where there is no memory for a device.
+  explicit RealLaunches(std::vector<std::unique_ptr<software::KernelCompiler>> compilers);
   ~RealLaunches();
   RealLaunches(const RealLaunches&) = delete;
   RealLaunches& operator=(const RealLaunches&) = delete;
 
-  // The same `seed` gives the same launch.
-  [[nodiscard]] RealCheck check(const RealKernel& kernel, std::uint64_t seed);
+  // By the compilers with the numbers `which`, in their order. The same `seed` gives the same launch, and
+  // compilers with which it proves something share it.
+  [[nodiscard]] std::vector<RealCheck> check(const RealKernel& kernel, std::uint64_t seed,
+                                             std::span<const std::size_t> which);
 
  private:
+  class Turns;
+  Turns* turns_ = nullptr;  // the device's
   std::unique_ptr<device::Backend> backend_;
-  software::checked::Check last_;
+  software::checked::Check last_;  // what the latest launch showed
 };
 
 }  // namespace vgpu::testing
