@@ -180,8 +180,10 @@ void Lowering::lower_compare(const Inst& inst) {
   const ValueId outcome = compare_values(inst.compare, compared, a, b);
   const ValueId result = combine(inst, outcome, first + 2);
   if (!is_set) {
+    // The third operand may be one of the destinations.
+    const ValueId opposite = first == 2 ? combine(inst, negate(outcome), first + 2) : kNone;
     write(ops[0], result);
-    if (first == 2) write(ops[1], combine(inst, negate(outcome), first + 2));
+    if (first == 2) write(ops[1], opposite);
     return;
   }
   const Type out = type_of_ptx(inst.type);

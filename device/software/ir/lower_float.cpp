@@ -202,23 +202,24 @@ void Lowering::lower_half_compare(const Inst& inst) {
   const bool is_set = inst.opcode == ptx::Opcode::kSet;
   const ValueId a = operand(inst, ops[first], Type::kI32);
   const ValueId b = operand(inst, ops[first + 1], Type::kI32);
+  ValueId outcomes[2];
   ValueId packed = kNone;
   for (std::uint32_t lane = 0; lane < 2; ++lane) {
     const auto half = [&](ValueId v) {
       const ValueId part = lane == 0 ? v : value(Op::kLShr, Type::kI32, {v, constant(Type::kI32, 16)});
       return value(Op::kHalfToF32, Type::kF32, {as(part, Type::kI16)});
     };
-    const ValueId outcome =
+    outcomes[lane] =
         combine(inst, compare_values(inst.compare, ptx::Type::kF16, half(a), half(b)), first + 2);
-    if (!is_set) {
-      if (lane < first) write(ops[lane], outcome);
-      continue;
-    }
+    if (!is_set) continue;
     const std::uint64_t one = inst.type == ptx::Type::kF16x2 ? 0x3C00 : 0xFFFF;
-    const ValueId part = select(outcome, constant(Type::kI32, one << (16 * lane)), constant(Type::kI32, 0));
+    const ValueId part =
+        select(outcomes[lane], constant(Type::kI32, one << (16 * lane)), constant(Type::kI32, 0));
     packed = lane == 0 ? part : value(Op::kOr, Type::kI32, {packed, part});
   }
-  if (is_set) write(ops[0], packed);
+  if (is_set) return write(ops[0], packed);
+  // Last, since the third operand may be one of the destinations.
+  for (std::uint32_t lane = 0; lane < first; ++lane) write(ops[lane], outcomes[lane]);
 }
 
 void Lowering::lower_cvt(const Inst& inst) {
