@@ -43,7 +43,9 @@ class Analysis {
         if (result_.loops[i].contains[id]) loops_of_[id].push_back(i);
       }
     }
-    if (claims.convergence) find_data();
+    // Who meets whom in a loop with several entries is not known well enough to go on from the middle of it.
+    if (!std::ranges::all_of(result_.loops, &Loop::is_natural)) claims_.convergence = false;
+    if (claims_.convergence) find_data();
     parting_.assign(count, false);
     joins_.assign(count, false);
     left_unevenly_.assign(result_.loops.size(), false);
