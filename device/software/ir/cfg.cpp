@@ -164,7 +164,6 @@ std::vector<BlockId> post_dominators(const std::vector<std::vector<BlockId>>& su
 
 std::vector<Loop> find_loops(const Function& function) {
   const auto order = reverse_post_order(function);
-  const DominatorTree tree = dominators(function);
   std::vector<std::uint32_t> number(function.blocks.size(), kNone);
   for (std::uint32_t i = 0; i < order.size(); ++i) number[order[i]] = i;
   std::vector<Loop> loops;
@@ -174,7 +173,6 @@ std::vector<Loop> find_loops(const Function& function) {
     for (const BlockId pred : function.blocks[header].preds) {
       if (number[pred] < number[header]) continue;
       loop.latches.push_back(pred);
-      if (!tree.dominates(header, pred)) loop.is_natural = false;
     }
     if (loop.latches.empty()) continue;
     loop.contains.assign(function.blocks.size(), false);
@@ -183,8 +181,7 @@ std::vector<Loop> find_loops(const Function& function) {
     while (!work.empty()) {
       const BlockId block = work.back();
       work.pop_back();
-      // In an irreducible graph the walk back must not run past the header to the entry.
-      if (loop.contains[block] || number[block] < number[header]) continue;
+      if (loop.contains[block]) continue;
       loop.contains[block] = true;
       for (const BlockId pred : function.blocks[block].preds) work.push_back(pred);
     }
@@ -204,7 +201,6 @@ std::vector<BlockId> linear_order(const Function& function) {
   std::vector<std::ptrdiff_t> sizes;
   for (const Loop& loop : loops) sizes.push_back(std::ranges::count(loop.contains, true));
   for (std::uint32_t i = 0; i < loops.size(); ++i) {
-    if (!loops[i].is_natural) continue;
     for (const BlockId block : order) {
       if (loops[i].contains[block]) path[block].push_back(i);
     }
@@ -282,15 +278,18 @@ void normalise_loops(Function& function) {
     header.preds = std::move(others);
     for (const BlockId pred : group) std::ranges::replace(function.blocks[pred].succs, target, merged);
   };
-  for (const Loop& loop : find_loops(function)) {
-    if (!loop.is_natural) continue;
+  const std::vector<Loop> loops = find_loops(function);
+  for (const Loop& loop : loops) {
     std::vector<BlockId> latches;
     std::vector<BlockId> entries;
     for (const BlockId pred : function.blocks[loop.header].preds) {
       const bool inside = pred < loop.contains.size() && loop.contains[pred];
       (inside ? latches : entries).push_back(pred);
     }
-    if (latches.size() > 1) merge(loop.header, latches);
+    const bool goes_round_from_within = std::ranges::any_of(loops, [&](const Loop& inner) {
+      return inner.header != loop.header && loop.contains[inner.header] && inner.contains[latches.front()];
+    });
+    if (latches.size() > 1 || goes_round_from_within) merge(loop.header, latches);
     if (entries.size() > 1) merge(loop.header, entries);
   }
 }

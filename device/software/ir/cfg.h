@@ -26,21 +26,21 @@ struct DominatorTree {
 // exit can be reached (endless loops) are taken to leave to the exit.
 [[nodiscard]] std::vector<BlockId> post_dominators(const std::vector<std::vector<BlockId>>& succs);
 
-// A natural loop, or the blocks between the ends of a retreating edge of an irreducible graph.
+// A natural loop: there are no others behind reduce_loops.
 struct Loop {
   BlockId header = 0;
-  bool is_natural = true;
   std::vector<BlockId> latches;
   std::vector<bool> contains;  // per block
 };
 // Outer loops before inner ones.
 [[nodiscard]] std::vector<Loop> find_loops(const Function& function);
 
-// An order of the reachable blocks in which every edge goes forward, except retreating ones, and the blocks
-// of a natural loop stand together.
+// An order of the reachable blocks in which every edge goes forward, except those back to a loop's header,
+// and the blocks of a loop stand together.
 [[nodiscard]] std::vector<BlockId> linear_order(const Function& function);
 
-// Gives every natural loop a single latch and a single entering edge.
+// Gives every loop a single latch, in none of its inner loops, and a single entering edge. So when a loop's
+// latch is run, all lanes that go round have come to it, and none reads this round's values any more.
 void normalise_loops(Function& function);
 
 }  // namespace vgpu::software::ir

@@ -67,6 +67,8 @@ bool has_effect(const Instruction& instruction) {
 std::string verify(const Function& function) {
   const DominatorTree tree = dominators(function);
   const auto order = reverse_post_order(function);
+  std::vector<std::uint32_t> number(function.blocks.size(), kNone);
+  for (std::uint32_t i = 0; i < order.size(); ++i) number[order[i]] = i;
   std::vector<std::uint32_t> position(function.instructions.size(), kNone);
   std::uint32_t clock = 0;
   for (const BlockId block : order) {
@@ -93,6 +95,8 @@ std::string verify(const Function& function) {
     if (block.succs.size() != wanted) return "wrong number of successors" + at(id);
     for (const BlockId succ : block.succs) {
       if (std::ranges::count(function.blocks[succ].preds, id) != 1) return "edges do not match" + at(id);
+      if (number[succ] <= number[id] && !tree.dominates(succ, id))
+        return "loop with several entries" + at(succ);
     }
     for (const InstructionId phi : block.phis) {
       const Instruction& inst = function.instructions[phi];

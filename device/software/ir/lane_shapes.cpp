@@ -43,8 +43,6 @@ class Analysis {
         if (result_.loops[i].contains[id]) loops_of_[id].push_back(i);
       }
     }
-    // Who meets whom in a loop with several entries is not known well enough to go on from the middle of it.
-    if (!std::ranges::all_of(result_.loops, &Loop::is_natural)) claims_.convergence = false;
     if (claims_.convergence) find_data();
     parting_.assign(count, false);
     joins_.assign(count, false);
@@ -222,10 +220,9 @@ class Analysis {
     }
   }
 
-  // Lanes part at `branch` and meet at its post-dominator: blocks between run with part of them.
-  void part(BlockId branch) {
-    const BlockId meet = post_[branch];
-    std::vector<std::uint8_t> sides(function_.blocks.size() + 1, 0);  // which of the two ways lead there
+  // The blocks behind the branch and before the meeting.
+  std::vector<BlockId> between(BlockId branch, BlockId meet, std::vector<std::uint8_t>& sides) const {
+    sides.assign(function_.blocks.size() + 1, 0);
     std::vector<BlockId> region;
     for (std::size_t side = 0; side < flow_[branch].size(); ++side) {
       const auto bit = static_cast<std::uint8_t>(1u << side);
@@ -236,34 +233,46 @@ class Analysis {
         if (id == meet || (sides[id] & bit) != 0) continue;
         if (sides[id] == 0) region.push_back(id);
         sides[id] |= bit;
-        result_.partial[id] = true;
         for (const BlockId succ : flow_[id]) work.push_back(succ);
       }
     }
+    return region;
+  }
+
+  // Lanes part at `branch` and meet at its post-dominator: blocks between run with part of them. A meeting in
+  // a loop that some come to through the next round, and others not, would part them in time: they meet
+  // behind the loop then.
+  void part(BlockId branch) {
+    BlockId meet = post_[branch];
+    std::vector<std::uint8_t> sides;  // which of the two ways lead there
+    std::vector<BlockId> region;
+    for (;;) {
+      region = between(branch, meet, sides);
+      const auto is_out_of_step = [&](const std::uint32_t loop) {
+        const Loop& around = result_.loops[loop];
+        return meet != function_.blocks.size() && around.contains[meet] && sides[around.header] != 0;
+      };
+      const auto loop = std::ranges::find_if(loops_of_[branch], is_out_of_step);
+      if (loop == loops_of_[branch].end()) break;
+      while (meet != function_.blocks.size() && result_.loops[*loop].contains[meet]) meet = post_[meet];
+    }
+    for (const BlockId id : region) result_.partial[id] = true;
     sides[branch] = 3;
     if (meet != function_.blocks.size()) region.push_back(meet);
     for (const BlockId id : region) {
-      // Lanes go round a natural loop in step: what comes from its latch does not mix with what enters.
+      // Lanes go round a loop in step: what comes from its latch does not mix with what enters.
       BlockId latch = kNone;
       for (const Loop& loop : result_.loops) {
-        if (loop.header == id && loop.is_natural && loop.latches.size() == 1) latch = loop.latches[0];
+        if (loop.header == id && loop.latches.size() == 1) latch = loop.latches[0];
       }
       // Where only one way leads, this branch brings nobody together.
       std::size_t from = 0;
       for (const BlockId pred : function_.blocks[id].preds) from += sides[pred] != 0 && pred != latch ? 1 : 0;
       if (from > 1 && (id == meet || sides[id] == 3)) joins_[id] = true;
-      // Irreducible: no claim about who meets whom.
-      for (const std::uint32_t loop : loops_of_[id]) {
-        if (!result_.loops[loop].is_natural) joins_[id] = true;
-      }
     }
     for (const std::uint32_t loop : loops_of_[branch]) {
       const bool meets_inside = meet != function_.blocks.size() && result_.loops[loop].contains[meet];
       if (!meets_inside) left_unevenly_[loop] = true;
-    }
-    for (std::uint32_t loop = 0; loop < result_.loops.size(); ++loop) {
-      if (!result_.loops[loop].is_natural && result_.partial[result_.loops[loop].header])
-        left_unevenly_[loop] = true;
     }
   }
 

@@ -11,6 +11,10 @@
 
 namespace vgpu::software::ir {
 
+// Loops with several entries get a single one, so that all behind this are natural. On registers, before
+// build_ssa.
+void reduce_loops(Function& function);
+
 // Registers to values: phis where lives meet (pruned), uninitialised reads to undef.
 void build_ssa(Function& function);
 
@@ -23,8 +27,9 @@ void merge_loads(Function& function);
 // A load from local or other memory, as a branch chose, becomes a load on each of the ways to it.
 void split_loads(Function& function);
 
-// Everything between PTX and lane shapes: lower, build_ssa, simplify, merge_loads and split_loads (if
-// wanted), normalise_loops. `after`, if set, is called with the name of each pass when it is done.
+// Everything between PTX and lane shapes: lower, reduce_loops, build_ssa, simplify, merge_loads and
+// split_loads (if wanted), normalise_loops. `after`, if set, is called with the name of each pass when it is
+// done.
 [[nodiscard]] std::expected<Function, LowerError> prepare(
     const ptx::Module& module, std::string_view kernel, const LowerOptions& options,
     const std::function<void(std::string_view pass, const Function&)>& after = {});

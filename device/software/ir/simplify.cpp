@@ -255,6 +255,7 @@ std::expected<Function, LowerError> prepare(
     if (after) after(pass, *lowered);
   };
   done("lower");
+  reduce_loops(*lowered);
   build_ssa(*lowered);
   done("build_ssa");
   simplify(*lowered);

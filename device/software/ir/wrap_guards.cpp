@@ -99,9 +99,6 @@ GuardableExtensions guardable_extensions(const Function& function) {
   guardable.by_restart.assign(function.values.size(), false);
   guardable.on_entry = guardable.by_restart;
   const std::vector<BlockId> order = linear_order(function);
-  for (const Loop& loop : find_loops(function)) {
-    if (!loop.is_natural) return guardable;
-  }
   // Blocks that something may have been done before: all behind the first that does something, and what can
   // be reached from them again.
   std::vector<bool> late(function.blocks.size(), false);

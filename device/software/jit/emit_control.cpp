@@ -561,7 +561,7 @@ void Emitter::emit_chain_links(std::size_t index) {
     }
     if (last == chain.size()) continue;
     for (const ir::Loop& loop : shapes_.loops) {
-      if (loop.header != target || !loop.is_natural) continue;
+      if (loop.header != target) continue;
       for (const BlockId block : chain) {
         if (loop.contains[block]) extend(block);
       }

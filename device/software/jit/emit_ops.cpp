@@ -52,6 +52,15 @@ llvm::Constant* Emitter::same(Value* like, Type t, std::uint64_t bits) const {
   return llvm::ConstantVector::getSplat(llvm::ElementCount::getFixed(lanes), constant(t, bits));
 }
 
+// Each lane asks for its bit. A bitcast says the same, and LLVM 19 may then never end: it moves i32 logic to
+// the vector's side of the cast and back again (llvm-project issue 123333).
+Value* Emitter::as_mask(Value* bits) {
+  ir::LaneTable table{};
+  for (std::size_t lane = 0; lane < kWarpSize; ++lane) table[lane] = std::int64_t{1} << lane;
+  Value* own = b_.CreateAnd(splat(bits), table_constant(Type::kI32, table, 0));
+  return b_.CreateICmpNE(own, same(own, Type::kI32, 0));
+}
+
 llvm::Constant* Emitter::table_constant(Type t, const ir::LaneTable& table, std::int64_t base) const {
   std::vector<llvm::Constant*> lanes;
   for (const std::int64_t entry : table)

@@ -102,7 +102,7 @@ class Emitter {
   void define(ValueId id, V value);
   V splat(V value) { return b_.CreateVectorSplat(kWarpSize, value); }
   V bits_of_mask(V lanes) { return b_.CreateBitCast(lanes, b_.getInt32Ty()); }
-  V as_mask(V bits) { return b_.CreateBitCast(bits, llvm::FixedVectorType::get(b_.getInt1Ty(), kWarpSize)); }
+  V as_mask(V bits);
   V intrinsic(llvm::Intrinsic::ID id, std::initializer_list<llvm::Type*> types,
               std::initializer_list<V> args);
   [[nodiscard]] static bool is_vector(V value) { return value->getType()->isVectorTy(); }

@@ -119,6 +119,33 @@ TEST(NormaliseLoops, GivesALoopOneLatch) {
   EXPECT_EQ(loops[0].latches.size(), 1u);
 }
 
+TEST(NormaliseLoops, GivesALoopALatchOutsideItsInnerLoops) {
+  const Function function =
+      prepared(kRegisters +
+               "mov.u32 %r2, 0;\n"
+               "$outer: add.s32 %r2, %r2, 1;\n"
+               "$inner: add.s32 %r2, %r2, 3;\n setp.gt.s32 %p0, %r2, 900;\n @%p0 bra $end;\n"
+               " and.b32 %r3, %r2, %r1;\n setp.eq.s32 %p1, %r3, 0;\n @%p1 bra $outer;\n bra $inner;\n"
+               "$end: st.global.u32 [%q0], %r2;\n ret;");
+  const auto loops = find_loops(function);
+  ASSERT_EQ(loops.size(), 2u);
+  EXPECT_TRUE(loops[0].contains[loops[1].header]);
+  EXPECT_FALSE(loops[1].contains[loops[0].latches[0]]);
+}
+
+// Two blocks lead to each other, and the start to both; verify() says so if a loop has more than one entry.
+TEST(ReduceLoops, GivesALoopOneEntry) {
+  const Function function =
+      prepared(kRegisters +
+               "setp.ge.u32 %p0, %r1, %r0;\n @%p0 bra $second;\n"
+               "$first: add.u32 %r1, %r1, 1;\n setp.gt.u32 %p1, %r1, 100;\n @%p1 bra $end;\n"
+               "$second: add.u32 %r1, %r1, 2;\n setp.lt.u32 %p2, %r1, 90;\n @%p2 bra $first;\n"
+               "$end: mad.wide.u32 %q1, %r1, 4, %q0;\n st.global.u32 [%q1], 1;\n ret;");
+  const auto loops = find_loops(function);
+  ASSERT_EQ(loops.size(), 1u);
+  EXPECT_EQ(loops[0].latches.size(), 1u);
+}
+
 TEST(LinearOrder, KeepsALoopTogether) {
   const Function function = prepared(kRegisters +
                                      "mov.u32 %r2, 0;\n"
