@@ -105,7 +105,7 @@ Screen::Event Screen::wait(uint64_t timeout_ns) {
     if (wait[0].revents != 0) {
       event = on_signal();
     } else if (wait[1].revents != 0) {
-      event = on_key();
+      event = on_key((wait[1].revents & (POLLHUP | POLLERR)) != 0);
     }
     if (event != Event::kTimeout) return event;
   }
@@ -129,10 +129,12 @@ Screen::Event Screen::on_signal() {
   }
 }
 
-Screen::Event Screen::on_key() {
+// Nothing to read is not the end: a signal typed meanwhile throws away what was typed before it.
+Screen::Event Screen::on_key(bool hung_up) {
   std::array<char, 16> bytes{};
   const ssize_t got = ::read(STDIN_FILENO, bytes.data(), bytes.size());
-  if (got <= 0) return got < 0 && (errno == EINTR || errno == EAGAIN) ? Event::kTimeout : Event::kEnd;
+  if (got < 0 && errno != EINTR && errno != EAGAIN) return Event::kEnd;
+  if (got <= 0) return hung_up ? Event::kEnd : Event::kTimeout;
   const std::string_view keys(bytes.data(), static_cast<std::size_t>(got));
   constexpr std::array<std::pair<std::string_view, Key>, 6> kNamed = {{{"\x1b[A", kUp},
                                                                        {"\x1bOA", kUp},

@@ -43,7 +43,7 @@ class Screen {
   void enter();
   void leave();
   Event on_signal();
-  Event on_key();
+  Event on_key(bool hung_up);
 
   bool interactive_;
   bool entered_ = false;
