@@ -10,7 +10,7 @@
 
 namespace vgpu::software {
 
-inline constexpr uint32_t kKernelAbiVersion = 1;
+inline constexpr uint32_t kKernelAbiVersion = 2;
 inline constexpr uint32_t kWarpSize = 32;
 
 // The device window: one reserved range of the worker's address space, at the same address in every
@@ -22,6 +22,11 @@ inline constexpr uint32_t kWarpSize = 32;
 inline constexpr uint64_t kDeviceWindowBase = 0x2000'0000'0000;
 inline constexpr uint64_t kDeviceWindowBytes = uint64_t{1} << 40;
 inline constexpr uint64_t kDeviceWindowGuardBytes = uint64_t{1} << 20;
+
+// Code may run several blocks at a time, which are neighbours in x: BlockState names the first, and each of
+// the others has its shared memory this far behind the one before it.
+inline constexpr uint32_t kMostBlocksAtATime = 4;
+inline constexpr uint64_t kSharedDistance = uint64_t{2} << 20;
 
 struct BlockState;
 

@@ -27,6 +27,11 @@ void merge_loads(Function& function);
 // A load from local or other memory, as a branch chose, becomes a load on each of the ways to it.
 void split_loads(Function& function);
 
+// One function for `factor` blocks (at most kMostBlocksAtATime) that are neighbours in x, of which ctaid is
+// the first's. Only where control flow does not depend on ctaid.x, and the blocks share nothing but global
+// memory. An error says what stands in the way; the function is then as it was.
+[[nodiscard]] std::expected<void, std::string> coarsen_grid(Function& function, std::uint32_t factor);
+
 // Everything between PTX and lane shapes: lower, reduce_loops, build_ssa, simplify, merge_loads and
 // split_loads (if wanted), normalise_loops. `after`, if set, is called with the name of each pass when it is
 // done.

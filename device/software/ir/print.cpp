@@ -41,6 +41,7 @@ std::string instruction_text(const Function& function, const Instruction& inst) 
     if (inst.is_volatile) text += ".volatile";
   }
   if (inst.sub != 0) text += "." + std::to_string(inst.sub);
+  if (inst.of_block != 0) text += " of block " + std::to_string(inst.of_block);
   if (inst.type != Type::kVoid) text += std::string(" ") + name_of(inst.type);
   if (inst.op == Op::kTrap) text += " line " + std::to_string(inst.line);
   if (inst.imm != 0) text += " #" + std::to_string(inst.imm);

@@ -72,6 +72,7 @@ Emitter::Place Emitter::place_shared(const Inst& inst, std::uint32_t bytes) {
   const ValueId address = inst.operands[0];
   const ir::Shape& s = shape(address);
   Value* base = b_.CreateIntToPtr(shared_base_, b_.getPtrTy());
+  if (inst.of_block != 0) base = b_.CreateGEP(b_.getInt8Ty(), base, i64(inst.of_block * kSharedDistance));
   const auto offset = static_cast<std::uint64_t>(inst.imm);
   if (!s.is_varying()) {
     const ir::LaneTable* table = s.is_uniform() ? nullptr : &shapes_.table_of(s);

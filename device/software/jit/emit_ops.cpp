@@ -350,6 +350,7 @@ Value* Emitter::special(const Inst& inst, bool as_vector) {
     case SR::kTidZ:
       return thread_index(static_cast<int>(reg) - static_cast<int>(SR::kTidX), as_vector);
     case SR::kCtaidX:
+      return b_.CreateAdd(entry(offsetof(BlockState, ctaid), SR::kCtaidX), i32(inst.of_block));
     case SR::kCtaidY:
     case SR::kCtaidZ:
       return entry(offsetof(BlockState, ctaid), SR::kCtaidX);

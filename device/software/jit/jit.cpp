@@ -140,6 +140,16 @@ std::expected<ir::Function, Error> Jit::Impl::prepare(const ptx::Module& module,
   auto prepared = ir::prepare(module, kernel, lower_options, after);
   if (!prepared) return std::unexpected(from(prepared.error()));
   if (!broken.empty()) return std::unexpected(Error{ErrorKind::kInternal, broken});
+  if (shape.blocks_at_a_time > 1 && !options.passes.coarsening)
+    return std::unexpected(Error{ErrorKind::kUnsupported, "several blocks at a time are turned off"});
+  if (shape.blocks_at_a_time > 1) {
+    if (const auto coarsened = ir::coarsen_grid(*prepared, shape.blocks_at_a_time); !coarsened) {
+      return std::unexpected(
+          Error{ErrorKind::kUnsupported, "not several blocks at a time: " + coarsened.error()});
+    }
+    after("coarsen_grid", *prepared);
+    if (!broken.empty()) return std::unexpected(Error{ErrorKind::kInternal, broken});
+  }
   return std::move(*prepared);
 }
 

@@ -37,6 +37,9 @@ struct LaunchShape {
   // nctaid[i] * ntid[i] <= 2^31 for every i: thread indices fit in 31 bits, so that address arithmetic on
   // them is known not to wrap. False is always right, and slower.
   bool indices_fit_31_bits = false;
+  // How many blocks the code runs at a time, 1 to kMostBlocksAtATime. Not every kernel can be compiled for
+  // more than one (ir::coarsen_grid).
+  std::uint32_t blocks_at_a_time = 1;
 
   [[nodiscard]] static LaunchShape of(const std::uint32_t (&ntid)[3], const std::uint32_t (&nctaid)[3]) {
     LaunchShape shape;

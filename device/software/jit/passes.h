@@ -22,15 +22,20 @@ struct Passes {
   // Constant memory that depends on the block is prefetched for the blocks behind it (Emitter::prefetch).
   bool prefetch = true;
 
-  [[nodiscard]] static constexpr Passes none() { return {false, false, false, false, false, false}; }
+  // Kernels are compiled for several blocks at a time too (ir::coarsen_grid).
+  bool coarsening = true;
+
+  [[nodiscard]] static constexpr Passes none() { return {false, false, false, false, false, false, false}; }
 };
 
 // All but those named in a list like "windows,guards"; "all" names all of them, other names none.
 [[nodiscard]] inline Passes passes_without(std::string_view names) {
   Passes passes;
   const std::pair<std::string_view, bool Passes::*> known[] = {
-      {"guards", &Passes::guards},   {"windows", &Passes::windows},     {"convergence", &Passes::convergence},
-      {"merging", &Passes::merging}, {"splitting", &Passes::splitting}, {"prefetch", &Passes::prefetch},
+      {"guards", &Passes::guards},           {"windows", &Passes::windows},
+      {"convergence", &Passes::convergence}, {"merging", &Passes::merging},
+      {"splitting", &Passes::splitting},     {"prefetch", &Passes::prefetch},
+      {"coarsening", &Passes::coarsening},
   };
   while (!names.empty()) {
     const std::string_view name = names.substr(0, names.find(','));

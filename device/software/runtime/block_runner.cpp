@@ -7,6 +7,7 @@
 
 #include <bit>
 #include <boost/context/detail/fcontext.hpp>
+#include <chrono>
 #include <cstring>
 #include <utility>
 
@@ -28,6 +29,7 @@ constexpr uint64_t shared_slot(uint64_t base, uint64_t pages) {
   return base + pages * kSharedSlotStride + kSharedSlotStride / 2;
 }
 static_assert(kSharedSlotStride / 2 >= kMaxSharedBytes + kPageBytes);
+static_assert(kSharedDistance >= kSharedSlots * kSharedSlotStride);
 
 constexpr uint32_t kDefaultMxcsr = 0x1F80;
 
@@ -99,12 +101,13 @@ struct BlockRunner::Hooks {
 
 Result<void> BlockRunner::prepare(const LaunchPlan& plan) {
   if (shared_.bytes() == 0) {
-    auto range = WindowRange::take(window_, kSharedSlots * kSharedSlotStride);
+    auto range = WindowRange::take(window_, kMostBlocksAtATime * kSharedDistance);
     if (!range) return std::unexpected(range.error());
-    for (uint64_t pages = 1; pages < kSharedSlots; ++pages) {
-      if (const auto committed = window_.commit(shared_slot(range->address(), pages), pages * kPageBytes);
-          !committed) {
-        return committed;
+    for (uint64_t block = 0; block < kMostBlocksAtATime; ++block) {
+      const uint64_t slots = range->address() + block * kSharedDistance;
+      for (uint64_t pages = 1; pages < kSharedSlots; ++pages) {
+        const auto committed = window_.commit(shared_slot(slots, pages), pages * kPageBytes);
+        if (!committed) return committed;
       }
     }
     shared_ = std::move(*range);
@@ -147,6 +150,31 @@ Result<void> BlockRunner::prepare(const LaunchPlan& plan) {
 
 Result<void> BlockRunner::run(uint64_t first, uint64_t last) {
   if (first >= last) return {};
+  const KernelCodes& codes = *plan_->codes;
+  const uint32_t chosen = codes.chosen();
+  return chosen < codes.count() ? run_by(codes.code(chosen), first, last) : run_measured(first, last);
+}
+
+// A part by each code, in turn the first: what the others find in the caches should not decide.
+Result<void> BlockRunner::run_measured(uint64_t first, uint64_t last) {
+  using Clock = std::chrono::steady_clock;
+  KernelCodes& codes = *plan_->codes;
+  const uint64_t part = (last - first) / codes.count() / kMostBlocksAtATime * kMostBlocksAtATime;
+  if (part == 0) return run_by(codes.code(0), first, last);
+  ++turn_;
+  for (uint32_t i = 0; i < codes.count(); ++i) {
+    const uint32_t index = (turn_ + i) % codes.count();
+    const auto start = Clock::now();
+    if (const auto ran = run_by(codes.code(index), first, first + part); !ran) return ran;
+    const auto taken = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start);
+    codes.measured(index, part, static_cast<uint64_t>(taken.count()));
+    first += part;
+  }
+  return first == last ? Result<void>() : run_by(codes.code(0), first, last);
+}
+
+Result<void> BlockRunner::run_by(const KernelCodes::Code& code, uint64_t first, uint64_t last) {
+  code_ = &code;
   const uint64_t columns = state_.nctaid[0];
   const uint64_t rows = state_.nctaid[1];
   state_.ctaid[0] = static_cast<uint32_t>(first % columns);
@@ -198,6 +226,10 @@ void BlockRunner::run_blocks() {
 }
 
 void BlockRunner::start_block() {
+  const uint64_t side_by_side = std::min<uint64_t>(last_ - block_, state_.nctaid[0] - state_.ctaid[0]);
+  const bool enough = side_by_side >= code_->blocks_at_a_time;
+  at_a_time_ = enough ? code_->blocks_at_a_time : 1;
+  entry_ = enough ? code_->kernel->entry : plan_->codes->one().entry;
   if (plan_->stop->load(std::memory_order_relaxed) != kRunning) fail(Failure::kCancelled, 0, 0);
   barriers_.start(warps_);
   next_warp_ = 0;
@@ -205,8 +237,10 @@ void BlockRunner::start_block() {
 
 // False: it was the last.
 bool BlockRunner::next_block() {
-  if (++block_ == last_) return false;
-  if (++state_.ctaid[0] == state_.nctaid[0]) {
+  block_ += at_a_time_;
+  if (block_ == last_) return false;
+  state_.ctaid[0] += at_a_time_;
+  if (state_.ctaid[0] == state_.nctaid[0]) {
     state_.ctaid[0] = 0;
     if (++state_.ctaid[1] == state_.nctaid[1]) {
       state_.ctaid[1] = 0;
@@ -218,7 +252,7 @@ bool BlockRunner::next_block() {
 
 [[gnu::always_inline]] inline void BlockRunner::run_warp(uint32_t warp) {
   current_ = warp;
-  plan_->entry(&state_, warp);
+  entry_(&state_, warp);
   barriers_.exit([this](const Barriers::Completion& completion) { release(completion); });
 }
 
@@ -336,8 +370,10 @@ void BlockRunner::fail(Failure failure, uint32_t warp, uint32_t line) {
 }
 
 std::string BlockRunner::where() const {
-  return fmt::format("kernel {} block ({}, {}, {})", plan_->kernel, state_.ctaid[0], state_.ctaid[1],
-                     state_.ctaid[2]);
+  const auto& [x, y, z] = state_.ctaid;
+  return at_a_time_ == 1
+             ? fmt::format("kernel {} block ({}, {}, {})", plan_->kernel, x, y, z)
+             : fmt::format("kernel {} block ({} to {}, {}, {})", plan_->kernel, x, x + at_a_time_ - 1, y, z);
 }
 
 Error BlockRunner::explain() const {

@@ -53,8 +53,8 @@ std::shared_ptr<KernelRecord> KernelStatistics::record(std::string_view name, co
   (code.from_cache ? record->from_cache : record->compiled).fetch_add(1, std::memory_order_relaxed);
   record->compile_nanoseconds.fetch_add(static_cast<uint64_t>(code.compile_seconds * 1e9),
                                         std::memory_order_relaxed);
-  // The same for all code of one kernel and shape.
-  if (!record->name.empty()) record->accesses = code.accesses;
+  // Of the first code: the same for all of one kernel and shape.
+  if (!record->name.empty() && record->compiled + record->from_cache == 1) record->accesses = code.accesses;
   return record;
 }
 
@@ -88,6 +88,7 @@ device::KernelReport KernelStatistics::report(uint32_t index) const {
     for (const auto& [name, member] : jit::kAccessNames) {
       report.counts += fmt::format("{} {}\n", name, record.accesses.*member);
     }
+    report.counts += fmt::format("blocks_at_a_time {}\n", record.blocks_at_a_time.load());
   }
   return report;
 }

@@ -12,6 +12,7 @@
 
 #include "device/backend.h"
 #include "device/software/jit/jit.h"
+#include "device/software/runtime/kernel_codes.h"
 
 namespace vgpu::software {
 
@@ -29,6 +30,7 @@ struct KernelRecord {
   std::atomic<uint64_t> longest_nanoseconds{0};
   std::atomic<uint64_t> least_picoseconds{UINT64_MAX};  // of a launch, for each of its blocks
   std::atomic<uint64_t> generic_warps{0};               // that ran by the copy without guards
+  std::atomic<uint32_t> blocks_at_a_time{1};            // of the code that was last chosen
 
   void add_launch(uint64_t took_nanoseconds, uint64_t ran_blocks);
 };
@@ -36,20 +38,21 @@ struct KernelRecord {
 // Adds one launch to its kernel's record when it ends, however it ends.
 class TimedLaunch {
  public:
-  // `code`: what runs, of one context alone; null if it is no kernel.
-  TimedLaunch(KernelRecord& record, uint64_t blocks, const jit::CompiledKernel* code)
+  // `codes`: what runs, of one context alone; null if it is no kernel.
+  TimedLaunch(KernelRecord& record, uint64_t blocks, const KernelCodes* codes)
       : record_(record),
         blocks_(blocks),
-        code_(code),
-        generic_warps_(code == nullptr ? 0 : code->generic_warps()),
+        codes_(codes),
+        generic_warps_(codes == nullptr ? 0 : codes->generic_warps()),
         start_(std::chrono::steady_clock::now()) {}
   ~TimedLaunch() {
     const auto taken = std::chrono::steady_clock::now() - start_;
     record_.add_launch(
         static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(taken).count()), blocks_);
-    if (code_ != nullptr) {
-      record_.generic_warps.fetch_add(code_->generic_warps() - generic_warps_, std::memory_order_relaxed);
-    }
+    if (codes_ == nullptr) return;
+    record_.generic_warps.fetch_add(codes_->generic_warps() - generic_warps_, std::memory_order_relaxed);
+    if (const uint32_t chosen = codes_->chosen(); chosen < codes_->count())
+      record_.blocks_at_a_time.store(codes_->code(chosen).blocks_at_a_time, std::memory_order_relaxed);
   }
   TimedLaunch(const TimedLaunch&) = delete;
   TimedLaunch& operator=(const TimedLaunch&) = delete;
@@ -57,7 +60,7 @@ class TimedLaunch {
  private:
   KernelRecord& record_;
   uint64_t blocks_;
-  const jit::CompiledKernel* code_;
+  const KernelCodes* codes_;
   uint64_t generic_warps_;  // before
   std::chrono::steady_clock::time_point start_;
 };

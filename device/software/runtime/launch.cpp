@@ -12,6 +12,8 @@ namespace {
 // What cooperative groups keep in the workspace of a grid: its size, then the word that grid.sync() counts
 // on.
 constexpr uint64_t kGridWorkspaceBytes = 256;
+// A kernel that has run this long is compiled for several blocks at a time.
+constexpr uint64_t kWorthCoarsening = 20'000'000;  // ns
 
 std::unexpected<Error> refuse(Status status, std::string_view kernel, std::string why) {
   return std::unexpected(Error{status, fmt::format("launch of {}: {}", kernel, why)});
@@ -61,6 +63,18 @@ Result<uint64_t> SoftwareContext::grid_workspace() {
   return grid_workspace_;
 }
 
+// Code for several blocks at a time takes its time to compile, so only what runs long gets it.
+void SoftwareContext::coarsen_if_worth_it(const LoadedFunction& kernel, LoadedFunction::Code& code,
+                                          uint32_t columns) {
+  const bool always = device_.always_coarsen;
+  if (code.coarsened || columns < 2) return;
+  if (!always && code.record->nanoseconds.load(std::memory_order_relaxed) < kWorthCoarsening) return;
+  kernel.coarsen(*device_.compiler, code);
+  for (uint32_t i = 1; i < code.codes.count(); ++i)
+    device_.kernels.record(kernel.name(), code.shape, *code.codes.code(i).kernel);
+  if (always) code.codes.choose_last();
+}
+
 Result<void> SoftwareContext::launch(uint32_t stream, const protocol::LaunchRequest& request,
                                      std::span<const std::byte> parameters) {
   if (auto ok = usable(stream); !ok) return ok;
@@ -73,7 +87,8 @@ Result<void> SoftwareContext::launch(uint32_t stream, const protocol::LaunchRequ
   const uint32_t nctaid[3] = {request.grid_x, request.grid_y, request.grid_z};
   const auto code = kernel.code(*device_.compiler, jit::LaunchShape::of(ntid, nctaid));
   if (!code) return std::unexpected(code.error());
-  const jit::CompiledKernel& compiled = *(*code)->kernel;
+  KernelCodes& codes = (*code)->codes;
+  const jit::CompiledKernel& compiled = codes.one();
   const uint64_t shared_bytes = uint64_t{compiled.dynamic_shared_offset} + request.shared_bytes;
   if (shared_bytes > kMaxSharedBytes || compiled.local_bytes > kMaxLocalBytes) {
     return refuse(Status::kInvalidValue, kernel.name(),
@@ -82,7 +97,7 @@ Result<void> SoftwareContext::launch(uint32_t stream, const protocol::LaunchRequ
   }
 
   LaunchPlan plan;
-  plan.entry = compiled.entry;
+  plan.codes = &codes;
   plan.uses_barriers = compiled.uses_barriers;
   plan.meets_once = compiled.meets_once;
   plan.mxcsr = compiled.mxcsr;
@@ -110,7 +125,8 @@ Result<void> SoftwareContext::launch(uint32_t stream, const protocol::LaunchRequ
   device_.launches.fetch_add(1, std::memory_order_relaxed);
   device_.blocks.fetch_add(plan.blocks, std::memory_order_relaxed);
   if (!(*code)->record) (*code)->record = device_.kernels.record(kernel.name(), (*code)->shape, compiled);
-  const TimedLaunch timed(*(*code)->record, plan.blocks, &compiled);
+  coarsen_if_worth_it(kernel, **code, nctaid[0]);
+  const TimedLaunch timed(*(*code)->record, plan.blocks, &codes);
   if ((request.flags & protocol::kLaunchCooperative) == 0) return keep(device_.launcher->run(plan, runner_));
 
   const uint64_t resident =

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "device/software/kernel_abi.h"
+#include "device/software/runtime/kernel_codes.h"
 
 namespace vgpu::software {
 
@@ -17,7 +18,7 @@ using PrintSink = std::function<void(std::string_view)>;
 enum StopReason : uint32_t { kRunning = 0, kCancelledByOwner = 1, kLaunchFailedElsewhere = 2 };
 
 struct LaunchPlan {
-  WarpFunction entry = nullptr;
+  KernelCodes* codes = nullptr;
   bool uses_barriers = false;
   bool meets_once = false;  // as jit::CompiledKernel has it
   uint32_t mxcsr = 0x1F80;

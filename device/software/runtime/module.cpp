@@ -272,11 +272,20 @@ Result<LoadedFunction::Code*> LoadedFunction::code(KernelCompiler& compiler, con
   auto compiled = compiler.compile(module_->ptx(), name_, shape);
   if (!compiled) return std::unexpected(from(compiled.error(), name_));
   if (codes_.size() >= kMaxCodesPerFunction) codes_.pop_back();
-  auto code = std::make_unique<Code>();
-  code->shape = shape;
-  code->kernel = std::move(*compiled);
-  codes_.insert(codes_.begin(), std::move(code));
+  codes_.insert(codes_.begin(),
+                std::unique_ptr<Code>(new Code{.shape = shape, .codes = KernelCodes(std::move(*compiled))}));
   return codes_.front().get();
+}
+
+void LoadedFunction::coarsen(KernelCompiler& compiler, Code& code) const {
+  code.coarsened = true;
+  jit::LaunchShape shape = code.shape;
+  for (shape.blocks_at_a_time = 2; shape.blocks_at_a_time <= kMostBlocksAtATime;
+       shape.blocks_at_a_time *= 2) {
+    auto compiled = compiler.compile(module_->ptx(), name_, shape);
+    if (!compiled) return;  // as ever: one block at a time
+    code.codes.add(std::move(*compiled), shape.blocks_at_a_time);
+  }
 }
 
 }  // namespace vgpu::software

@@ -13,6 +13,7 @@
 #include "device/software/jit/jit.h"
 #include "device/software/ptx/ast.h"
 #include "device/software/runtime/device_memory.h"
+#include "device/software/runtime/kernel_codes.h"
 #include "device/software/runtime/kernel_compiler.h"
 #include "device/software/runtime/kernel_statistics.h"
 
@@ -61,12 +62,15 @@ class LoadedFunction {
 
   struct Code {
     jit::LaunchShape shape;
-    std::shared_ptr<const jit::CompiledKernel> kernel;
+    KernelCodes codes;
+    bool coarsened = false;  // code for several blocks at a time was asked for
     std::atomic<uint64_t> nanoseconds_per_block{0};
-    std::shared_ptr<KernelRecord> record;  // set by the first launch
+    std::shared_ptr<KernelRecord> record = {};  // set by the first launch
   };
   // Compiles at the first use of a shape. The result lives as long as the function.
   Result<Code*> code(KernelCompiler& compiler, const jit::LaunchShape& shape);
+  // Compiles `code` for several blocks at a time too, as far as the kernel allows that. Not while it runs.
+  void coarsen(KernelCompiler& compiler, Code& code) const;
 
  private:
   LoadedFunction() = default;

@@ -62,6 +62,7 @@ device::Result<std::unique_ptr<device::Backend>> make_backend(BackendOptions opt
   device->store = std::move(*store);
   if (const auto installed = install_fault_handlers(); !installed) return std::unexpected(installed.error());
   device->compiler = std::move(compiler);
+  device->always_coarsen = options.always_coarsen;
   try {
     device->launcher = std::make_unique<Launcher>(*device->window, threads);
   } catch (const std::exception& error) {

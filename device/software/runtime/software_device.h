@@ -30,6 +30,7 @@ struct SoftwareDevice {
   device::DeviceProperties properties;
   PrintSink print;  // serialised
 
+  bool always_coarsen = false;  // BackendOptions
   KernelStatistics kernels;
   std::mutex print_mutex;
   std::atomic<uint64_t> next_context{1};

@@ -244,8 +244,8 @@ class RealLaunches::Turns final : public software::KernelCompiler {
 RealLaunches::RealLaunches(std::vector<std::unique_ptr<software::KernelCompiler>> compilers) {
   auto turns = std::make_unique<Turns>(std::move(compilers));
   turns_ = turns.get();
-  auto backend =
-      software::make_backend({.memory_bytes = std::uint64_t{1} << 28, .threads = 1}, std::move(turns));
+  auto backend = software::make_backend(
+      {.memory_bytes = std::uint64_t{1} << 28, .threads = 1, .always_coarsen = true}, std::move(turns));
   if (!backend) throw std::runtime_error(backend.error().reason);
   backend_ = software::checked::check_backend(
       std::move(*backend),

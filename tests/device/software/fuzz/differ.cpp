@@ -128,8 +128,8 @@ std::string difference(const Outcome& expected, const Outcome& got) {
 Differ::Differ() {
   auto compiler = std::make_unique<Compiler>();
   compiler_ = compiler.get();
-  auto backend =
-      software::make_backend({.memory_bytes = std::uint64_t{1} << 28, .threads = 2}, std::move(compiler));
+  auto backend = software::make_backend(
+      {.memory_bytes = std::uint64_t{1} << 28, .threads = 2, .always_coarsen = true}, std::move(compiler));
   if (backend) {
     backend_ = std::move(*backend);
   } else {

@@ -133,6 +133,41 @@ TEST(NormaliseLoops, GivesALoopALatchOutsideItsInnerLoops) {
   EXPECT_FALSE(loops[1].contains[loops[0].latches[0]]);
 }
 
+// The row is each block's own; what all blocks read, and the loop, are there once.
+TEST(CoarsenGrid, CopiesWhatDependsOnTheBlock) {
+  const std::string text =
+      kRegisters +
+      "mov.u32 %r2, %ctaid.x;\n mul.wide.u32 %q1, %r2, 4096;\n add.u64 %q1, %q0, %q1;\n mov.f32 %f0, "
+      "0f00000000;\n"
+      "$top: mul.wide.u32 %q2, %r1, 4;\n add.u64 %q3, %q1, %q2;\n add.u64 %q2, %q0, %q2;\n"
+      " ld.global.f32 %f1, [%q3];\n ld.global.f32 %f2, [%q2];\n fma.rn.f32 %f0, %f1, %f2, %f0;\n"
+      " add.u32 %r1, %r1, 32;\n setp.lt.u32 %p0, %r1, %r0;\n @%p0 bra $top;\n"
+      " st.global.f32 [%q1], %f0;\n ret;";
+  Function function = prepared(text);
+  ASSERT_TRUE(coarsen_grid(function, 4));
+  EXPECT_EQ(verify(function), "");
+  EXPECT_EQ(count(function, Op::kLoad), 2u + 4u + 1u);  // the parameters, the rows, and what all read
+  EXPECT_EQ(count(function, Op::kStore), 4u);
+  EXPECT_EQ(count(function, Op::kFFma), 4u);
+  EXPECT_EQ(count(function, Op::kPhi), 1u + 4u);
+}
+
+TEST(CoarsenGrid, SaysWhatStandsInTheWay) {
+  const auto obstacle = [](const std::string& body) {
+    Function function = prepared(kRegisters + "mov.u32 %r2, %ctaid.x;\n" + body + " ret;");
+    const std::string before = print(function);
+    const auto coarsened = coarsen_grid(function, 2);
+    EXPECT_EQ(print(function), before);
+    return coarsened ? "" : coarsened.error();
+  };
+  EXPECT_EQ(obstacle("setp.lt.u32 %p0, %r2, %r0;\n @%p0 st.global.u32 [%q0], 1;\n"),
+            "branches on the block's index");
+  EXPECT_EQ(obstacle("atom.global.add.u32 %r3, [%q0], %r2;\n"), "atomic operations");
+  EXPECT_EQ(obstacle("ld.volatile.global.u32 %r3, [%q0];\n st.global.u32 [%q0+4], %r2;\n"),
+            "volatile accesses");
+  EXPECT_EQ(obstacle("st.global.u32 [%q0], 1;\n"), "blocks that all do the same");
+}
+
 // Two blocks lead to each other, and the start to both; verify() says so if a loop has more than one entry.
 TEST(ReduceLoops, GivesALoopOneEntry) {
   const Function function =

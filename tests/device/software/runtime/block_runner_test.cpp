@@ -127,8 +127,12 @@ class BlockRuns : public ::testing::Test {
     const uint64_t address = memory_.address();
     std::memcpy(parameters_.data(), &address, 8);
     std::memcpy(parameters_.data() + 8, &argument, 4);
+    struct Compiled : jit::CompiledKernel {};
+    const auto compiled = std::make_shared<Compiled>();
+    compiled->entry = kernel.entry;
+    KernelCodes codes(compiled);
     LaunchPlan plan;
-    plan.entry = kernel.entry;
+    plan.codes = &codes;
     plan.uses_barriers = kernel.uses_barriers;
     plan.meets_once = kernel.meets_once;
     plan.mxcsr = mxcsr;

@@ -9,11 +9,13 @@
 namespace vgpu::testing::kernels {
 namespace {
 
-class DeviceCase : public ::testing::TestWithParam<Case> {
+// Whether blocks run one at a time, or as many as can be where the kernel allows that.
+class DeviceCase : public ::testing::TestWithParam<std::tuple<Case, bool>> {
  protected:
   void SetUp() override {
-    auto backend = software::make_backend({.memory_bytes = std::uint64_t{1} << 30, .threads = 2},
-                                          software::make_jit_compiler({.verify = true}));
+    auto backend = software::make_backend(
+        {.memory_bytes = std::uint64_t{1} << 30, .threads = 2, .always_coarsen = std::get<1>(GetParam())},
+        software::make_jit_compiler({.verify = true}));
     ASSERT_TRUE(backend) << backend.error().reason;
     backend_ = std::move(*backend);
   }
@@ -22,16 +24,21 @@ class DeviceCase : public ::testing::TestWithParam<Case> {
 
 TEST_P(DeviceCase, GivesWhatPlainCppGives) {
   DeviceRunner runner(*backend_);
-  const std::string difference = run(GetParam(), runner);
-  if (GetParam().recursive) {
+  const Case& test = std::get<0>(GetParam());
+  const std::string difference = run(test, runner);
+  if (test.recursive) {
     EXPECT_NE(difference, "") << "the compiler takes recursion now: this case can be like the others";
   } else {
     EXPECT_EQ(difference, "");
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, DeviceCase, ::testing::ValuesIn(all_cases()),
-                         [](const auto& instance) { return instance.param.name; });
+INSTANTIATE_TEST_SUITE_P(Kernels, DeviceCase,
+                         ::testing::Combine(::testing::ValuesIn(all_cases()), ::testing::Bool()),
+                         [](const auto& instance) {
+                           return std::get<0>(instance.param).name +
+                                  (std::get<1>(instance.param) ? "_coarsened" : "");
+                         });
 
 }  // namespace
 }  // namespace vgpu::testing::kernels

@@ -1,0 +1,55 @@
+// The code of one kernel and block shape: for one block at a time, and where the kernel allows it and runs
+// long enough for several at a time (jit::LaunchShape::blocks_at_a_time). Which is the fastest shows as
+// blocks run: parts of a launch are run by each in turn, until all have been measured.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "device/software/jit/jit.h"
+
+namespace vgpu::software {
+
+class KernelCodes {
+ public:
+  struct Code {
+    std::shared_ptr<const jit::CompiledKernel> kernel;
+    uint32_t blocks_at_a_time = 1;
+  };
+  static constexpr uint32_t kMost = 3;
+  // Parts of a launch from which a code's speed is told.
+  static constexpr uint32_t kPartsMeasured = 12;
+
+  explicit KernelCodes(std::shared_ptr<const jit::CompiledKernel> one) { add(std::move(one), 1); }
+
+  // For one block at a time.
+  [[nodiscard]] const jit::CompiledKernel& one() const { return *codes_[0].kernel; }
+  // Not while blocks run. At most kMost in all.
+  void add(std::shared_ptr<const jit::CompiledKernel> kernel, uint32_t blocks_at_a_time);
+  // Without measuring: the last one added. Not while blocks run.
+  void choose_last() { chosen_.store(count_ - 1, std::memory_order_relaxed); }
+
+  [[nodiscard]] uint32_t count() const { return count_; }
+  [[nodiscard]] const Code& code(uint32_t index) const { return codes_[index]; }
+  // Which code to use; kMost: not known yet. Any thread.
+  [[nodiscard]] uint32_t chosen() const { return chosen_.load(std::memory_order_relaxed); }
+  // A part of a launch took this long by this code. Any thread.
+  void measured(uint32_t index, uint64_t blocks, uint64_t nanoseconds);
+
+  // Of all codes. Any thread.
+  [[nodiscard]] uint64_t generic_warps() const;
+
+ private:
+  struct Speed {
+    std::atomic<uint64_t> least_picoseconds{UINT64_MAX};  // for a block
+    std::atomic<uint32_t> parts{0};
+  };
+  std::array<Code, kMost> codes_;
+  std::array<Speed, kMost> speeds_;
+  uint32_t count_ = 0;
+  std::atomic<uint32_t> chosen_{kMost};
+};
+
+}  // namespace vgpu::software

@@ -1,0 +1,116 @@
+// Several blocks at a time give what one at a time gives: each block has its own index and shared memory,
+// grids need not come out even, and which code runs is the runtime's choice.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <string>
+
+#include "device/software/runtime/kernel_codes.h"
+#include "device/software/runtime/kernel_compiler.h"
+#include "device/software/runtime/software_backend.h"
+#include "tests/device/software/runtime/device_runner.h"
+
+namespace vgpu::testing::kernels {
+namespace {
+
+constexpr std::uint32_t kThreads = 64;
+
+// Each thread puts its number in the grid into shared memory and stores that of the thread opposite.
+constexpr const char* kOpposite = R"(
+.version 8.4
+.target sm_61
+.address_size 64
+.visible .entry opposite(.param .u64 out)
+{
+ .reg .b32 %r<12>; .reg .b64 %q<4>;
+ .shared .align 4 .b32 words[64];
+ mov.u32 %r0, %tid.x; mov.u32 %r1, %ctaid.x; mov.u32 %r2, %ctaid.y; mov.u32 %r3, %nctaid.x;
+ mad.lo.u32 %r4, %r2, %r3, %r1;
+ mad.lo.u32 %r5, %r4, 64, %r0;
+ mov.u32 %r6, words;
+ mad.lo.u32 %r7, %r0, 4, %r6;
+ st.shared.u32 [%r7], %r5;
+ bar.sync 0;
+ sub.u32 %r8, 63, %r0;
+ mad.lo.u32 %r9, %r8, 4, %r6;
+ ld.shared.u32 %r10, [%r9];
+ ld.param.u64 %q0, [out];
+ mad.wide.u32 %q1, %r5, 4, %q0;
+ st.global.u32 [%q1], %r10;
+ ret;
+}
+)";
+
+std::unique_ptr<device::Backend> backend_that(bool always_coarsens) {
+  auto backend = software::make_backend(
+      {.memory_bytes = std::uint64_t{1} << 28, .threads = 2, .always_coarsen = always_coarsens},
+      software::make_jit_compiler({.verify = true}));
+  EXPECT_TRUE(backend) << backend.error().reason;
+  return std::move(*backend);
+}
+
+void expect_opposites(DeviceRunner& runner, Dim grid, int launches) {
+  const std::size_t threads = std::size_t{grid.x} * grid.y * kThreads;
+  const std::uint64_t out = runner.allocate(threads * 4);
+  LaunchRequest request;
+  request.kernel = "opposite";
+  request.grid = grid;
+  request.block = {kThreads, 1, 1};
+  request.params.resize(8);
+  std::memcpy(request.params.data(), &out, 8);
+  for (int i = 0; i < launches; ++i) {
+    std::vector<std::uint32_t> words(threads, 0xA5A5A5A5);
+    runner.write(out, std::as_bytes(std::span(words)));
+    const LaunchStatus status = runner.launch(request);
+    ASSERT_EQ(status.status, Status::kDone) << status.message;
+    runner.read(out, std::as_writable_bytes(std::span(words)));
+    for (std::size_t t = 0; t < threads; ++t) {
+      ASSERT_EQ(words[t], t / kThreads * kThreads + (kThreads - 1 - t % kThreads))
+          << "thread " << t % kThreads << " of block " << t / kThreads << ", launch " << i;
+    }
+  }
+}
+
+TEST(Coarsening, EveryGridGivesWhatOneBlockAtATimeGives) {
+  const auto backend = backend_that(true);
+  DeviceRunner runner(*backend);
+  ASSERT_EQ(runner.load(kOpposite, "opposite.ptx"), "");
+  for (const Dim grid : {Dim{1, 1, 1}, Dim{2, 1, 1}, Dim{3, 1, 1}, Dim{4, 3, 1}, Dim{5, 4, 1}, Dim{1, 9, 1},
+                         Dim{1000, 1, 1}, Dim{333, 3, 1}}) {
+    expect_opposites(runner, grid, 1);
+  }
+  const auto report = runner.context().kernel_figures(0);
+  ASSERT_TRUE(report);
+  EXPECT_NE(report->counts.find("blocks_at_a_time 4\n"), std::string::npos) << report->counts;
+}
+
+TEST(Coarsening, WhileItIsMeasuredToo) {
+  const auto backend = backend_that(false);
+  DeviceRunner runner(*backend);
+  ASSERT_EQ(runner.load(kOpposite, "opposite.ptx"), "");
+  std::uint64_t compiled = 0;
+  for (int i = 0; i < 1000 && compiled < 3; ++i) {
+    expect_opposites(runner, {3001, 1, 1}, 1);
+    compiled = backend->counts().kernels_compiled;
+  }
+  EXPECT_EQ(compiled, 3U) << "for one, two and four blocks at a time, once it has run for a while";
+  expect_opposites(runner, {3001, 1, 1}, 20);
+}
+
+TEST(KernelCodes, TheFastestIsChosenWhenAllAreMeasured) {
+  struct Compiled : software::jit::CompiledKernel {};
+  software::KernelCodes codes(std::make_shared<Compiled>());
+  EXPECT_EQ(codes.chosen(), 0U);
+  codes.add(std::make_shared<Compiled>(), 2);
+  codes.add(std::make_shared<Compiled>(), 4);
+  const std::uint64_t nanoseconds[] = {900, 500, 700};
+  for (std::uint32_t part = 0; part < software::KernelCodes::kPartsMeasured; ++part) {
+    EXPECT_GE(codes.chosen(), codes.count());
+    // A slow part says nothing: something else ran.
+    for (std::uint32_t i = 0; i < 3; ++i) codes.measured(i, 8, nanoseconds[i] + (part % 2 == 0 ? 10'000 : 0));
+  }
+  EXPECT_EQ(codes.chosen(), 1U);
+}
+
+}  // namespace
+}  // namespace vgpu::testing::kernels
