@@ -1,10 +1,12 @@
 // Neighbouring blocks become one: what depends on ctaid.x is there once for each, side by side, and the rest
 // once for all. What a block costs before it comes to its own data is shared, and the processor gets several
-// independent chains of work.
+// independent chains of work. Where blocks may go different ways, they do so in turn, one behind the other
+// until all have come to where the ways meet.
 #include <algorithm>
 #include <numeric>
 #include <utility>
 
+#include "device/software/ir/cfg.h"
 #include "device/software/ir/passes.h"
 #include "device/software/ptx/ast.h"
 
@@ -14,6 +16,11 @@ namespace {
 
 bool is_of_shared_memory(const Instruction& inst) {
   return (inst.op == Op::kLoad || inst.op == Op::kStore) && inst.space == Space::kShared;
+}
+
+bool is_block_index(const Instruction& inst) {
+  return inst.op == Op::kSpecial &&
+         static_cast<ptx::SpecialRegister>(inst.imm) == ptx::SpecialRegister::kCtaidX;
 }
 
 // What blocks cannot do in one place, or not at the same time.
@@ -55,86 +62,244 @@ class Coarsening {
         if (const char* reason = obstacle(function_.instructions[id])) return std::unexpected(reason);
       }
     }
-    find_what_differs();
-    bool any = false;
-    for (const Block& block : function_.blocks) {
-      if (block.terminator == Terminator::kBranch && differs_[block.condition])
-        return std::unexpected("branches on the block's index");
-      for (const InstructionId id : block.body) {
-        if (!is_each_blocks(function_.instructions[id])) continue;
-        if (function_.instructions[id].op == Op::kBarrier)
-          return std::unexpected("barriers by the block's index");
-        any = true;
-      }
-    }
-    if (!any) return std::unexpected("blocks that all do the same");
-    write_copies();
+    if (const char* reason = find_what_differs()) return std::unexpected(reason);
+    if (std::ranges::find(differs_, true) == differs_.end() && !stores_to_shared_memory_)
+      return std::unexpected("blocks that all do the same");
+    make_copies();
+    place_copies();
+    for (const Detour& detour : detours_) take_in_turn(detour);
     return {};
   }
 
  private:
+  // The ways from a branch on which blocks may part to where they meet.
+  struct Detour {
+    BlockId branch = kNone;
+    BlockId meeting = kNone;
+    std::vector<BlockId> blocks;  // between the two
+  };
+
   [[nodiscard]] bool is_each_blocks(const Instruction& inst) const {
-    using SR = ptx::SpecialRegister;
-    return (inst.op == Op::kSpecial && static_cast<SR>(inst.imm) == SR::kCtaidX) ||
-           is_of_shared_memory(inst) ||
+    return is_block_index(inst) || is_of_shared_memory(inst) || on_detour_[inst.block] ||
            std::ranges::any_of(inst.operands, [&](ValueId operand) { return differs_[operand]; });
   }
 
-  void find_what_differs() {
+  const char* find_what_differs() {
     differs_.assign(function_.values.size(), false);
+    on_detour_.assign(function_.blocks.size(), false);
+    std::vector<std::vector<BlockId>> succs;
+    for (const Block& block : function_.blocks) succs.push_back(block.succs);
+    post_ = post_dominators(succs);
+    const std::vector<BlockId> order = reverse_post_order(function_);
     for (bool changed = true; changed;) {
       changed = false;
-      const auto visit = [&](const Instruction& inst) {
+      const auto visit = [&](InstructionId id) {
+        const Instruction& inst = function_.instructions[id];
         if (inst.results.empty() || differs_[inst.results[0]] || !is_each_blocks(inst)) return;
         for (const ValueId result : inst.results) differs_[result] = true;
         changed = true;
       };
-      for (const Block& block : function_.blocks) {
-        for (const InstructionId id : block.phis) visit(function_.instructions[id]);
-        for (const InstructionId id : block.body) visit(function_.instructions[id]);
+      for (const BlockId id : order) {
+        const Block& block = function_.blocks[id];
+        std::ranges::for_each(block.phis, visit);
+        std::ranges::for_each(block.body, visit);
+        const bool parts = block.terminator == Terminator::kBranch && differs_[block.condition];
+        if (!parts || on_detour_[id] || std::ranges::find(detours_, id, &Detour::branch) != detours_.end())
+          continue;
+        if (!add_detour(id)) return "branches on the block's index";
+        changed = true;
       }
     }
+    // What lies within another needs none of its own.
+    std::erase_if(detours_, [&](const Detour& detour) { return on_detour_[detour.branch]; });
+    for (const BlockId id : order) {
+      for (const InstructionId inst : function_.blocks[id].body) {
+        const Instruction& each = function_.instructions[inst];
+        if (each.op == Op::kBarrier && is_each_blocks(each)) return "barriers by the block's index";
+        stores_to_shared_memory_ |= each.op == Op::kStore && is_of_shared_memory(each);
+      }
+    }
+    return nullptr;
   }
 
-  void write_copies() {
+  // False: the ways do not meet, or somebody else comes in between.
+  bool add_detour(BlockId branch) {
+    Detour detour{.branch = branch, .meeting = post_[branch], .blocks = {}};
+    if (detour.meeting == function_.blocks.size()) return false;
+    std::vector<BlockId> work = function_.blocks[branch].succs;
+    while (!work.empty()) {
+      const BlockId id = work.back();
+      work.pop_back();
+      if (id == detour.meeting || std::ranges::find(detour.blocks, id) != detour.blocks.end()) continue;
+      if (id == branch) return false;
+      detour.blocks.push_back(id);
+      for (const BlockId succ : function_.blocks[id].succs) work.push_back(succ);
+    }
+    for (const BlockId id : detour.blocks) {
+      for (const BlockId pred : function_.blocks[id].preds) {
+        if (pred != branch && std::ranges::find(detour.blocks, pred) == detour.blocks.end()) return false;
+      }
+      on_detour_[id] = true;
+    }
+    for (const InstructionId phi : function_.blocks[detour.meeting].phis)
+      differs_[function_.instructions[phi].results[0]] = true;
+    detours_.push_back(std::move(detour));
+    return true;
+  }
+
+  // own_[k][v]: what the value v of the first block is in block k; copies_[k][i]: likewise of instructions.
+  void make_copies() {
     const std::size_t values = function_.values.size();
-    std::vector<std::vector<InstructionId>> copies(function_.instructions.size());
-    for (std::uint8_t which = 1; which < factor_; ++which) {
-      std::vector<ValueId> own(values);  // by the first block's value
+    const std::size_t instructions = function_.instructions.size();
+    copies_.assign(factor_, std::vector<InstructionId>(instructions, kNone));
+    own_.assign(factor_, std::vector<ValueId>(values));
+    for (std::uint8_t which = 0; which < factor_; ++which) {
+      auto& own = own_[which];
       std::iota(own.begin(), own.end(), ValueId{0});
+      if (which == 0) continue;
       const auto copy = [&](InstructionId id) {
         Instruction made = function_.instructions[id];
         if (!is_each_blocks(made)) return;
         const std::vector<ValueId> results = std::exchange(made.results, {});
-        if (made.op == Op::kSpecial || is_of_shared_memory(made)) made.of_block = which;
-        copies[id].push_back(function_.create(std::move(made), static_cast<std::uint32_t>(results.size())));
+        if (is_block_index(made) || is_of_shared_memory(made)) made.of_block = which;
+        copies_[which][id] = function_.create(std::move(made), static_cast<std::uint32_t>(results.size()));
         for (std::size_t i = 0; i < results.size(); ++i)
-          own[results[i]] = function_.instructions[copies[id].back()].results[i];
+          own[results[i]] = function_.instructions[copies_[which][id]].results[i];
       };
       for (const Block& block : function_.blocks) {
         std::ranges::for_each(block.phis, copy);
         std::ranges::for_each(block.body, copy);
       }
-      for (const auto& made : copies) {
-        if (made.empty()) continue;
-        for (ValueId& operand : function_.instructions[made.back()].operands) operand = own[operand];
+      for (const InstructionId id : copies_[which]) {
+        if (id == kNone) continue;
+        for (ValueId& operand : function_.instructions[id].operands) operand = own[operand];
       }
     }
-    for (Block& block : function_.blocks) {
-      for (auto* list : {&block.phis, &block.body}) {
+  }
+
+  // Behind the first block's instruction, where all blocks go together.
+  void place_copies() {
+    for (BlockId id = 0; id < on_detour_.size(); ++id) {
+      if (on_detour_[id]) continue;
+      for (auto* list : {&function_.blocks[id].phis, &function_.blocks[id].body}) {
         std::vector<InstructionId> placed;
-        for (const InstructionId id : *list) {
-          placed.push_back(id);
-          placed.insert(placed.end(), copies[id].begin(), copies[id].end());
+        for (const InstructionId inst : *list) {
+          for (std::uint32_t which = 0; which < factor_; ++which) {
+            const InstructionId each = which == 0 ? inst : copies_[which][inst];
+            if (each != kNone) placed.push_back(each);
+          }
         }
         *list = std::move(placed);
       }
     }
   }
 
+  BlockId new_block(std::uint32_t line) {
+    Block block;
+    block.line = line;
+    function_.blocks.push_back(std::move(block));
+    return static_cast<BlockId>(function_.blocks.size() - 1);
+  }
+
+  // Each block's own copy of the detour's blocks, and behind them a join, from which the next block sets out.
+  void take_in_turn(const Detour& detour) {
+    const auto is_inside = [&](BlockId id) {
+      return id == detour.branch || std::ranges::find(detour.blocks, id) != detour.blocks.end();
+    };
+    const std::uint32_t line = function_.blocks[detour.branch].line;
+    std::vector<std::vector<BlockId>> place(factor_, std::vector<BlockId>(function_.blocks.size(), kNone));
+    for (std::uint32_t which = 0; which < factor_; ++which) {
+      for (const BlockId id : detour.blocks)
+        place[which][id] = which == 0 ? id : new_block(function_.blocks[id].line);
+      place[which][detour.meeting] = new_block(line);
+    }
+    const auto join_of = [&](std::uint32_t which) { return place[which][detour.meeting]; };
+    for (std::uint32_t which = 0; which < factor_; ++which)
+      place[which][detour.branch] = which == 0 ? detour.branch : join_of(which - 1);
+
+    // The meeting: what came from the detour comes from the last join.
+    const std::vector<BlockId> before = function_.blocks[detour.meeting].preds;
+    std::vector<std::size_t> slots;  // of before: those of the detour
+    std::vector<BlockId> preds;
+    for (std::size_t slot = 0; slot < before.size(); ++slot) {
+      if (is_inside(before[slot])) {
+        slots.push_back(slot);
+      } else {
+        preds.push_back(before[slot]);
+      }
+    }
+    preds.push_back(join_of(factor_ - 1));
+    for (std::uint32_t which = 0; which < factor_; ++which) {
+      const BlockId join = join_of(which);
+      for (const std::size_t slot : slots) function_.blocks[join].preds.push_back(place[which][before[slot]]);
+    }
+    const std::vector<InstructionId> phis = function_.blocks[detour.meeting].phis;  // of all blocks
+    for (const InstructionId phi : phis) {
+      const auto owner = [&] {
+        for (std::uint32_t which = 1; which < factor_; ++which) {
+          if (std::ranges::find(copies_[which], phi) != copies_[which].end()) return which;
+        }
+        return std::uint32_t{0};
+      }();
+      Instruction joined;
+      joined.op = Op::kPhi;
+      joined.type = function_.instructions[phi].type;
+      joined.line = function_.instructions[phi].line;
+      joined.block = join_of(owner);
+      std::vector<ValueId> operands;
+      for (std::size_t slot = 0; slot < before.size(); ++slot) {
+        const ValueId operand = function_.instructions[phi].operands[slot];
+        (is_inside(before[slot]) ? joined.operands : operands).push_back(operand);
+      }
+      const InstructionId id = function_.create(std::move(joined), 1);
+      function_.blocks[join_of(owner)].phis.push_back(id);
+      operands.push_back(function_.instructions[id].results[0]);
+      function_.instructions[phi].operands = std::move(operands);
+    }
+    function_.blocks[detour.meeting].preds = std::move(preds);
+
+    // The copies of the blocks, then all edges of the first block's.
+    const Block branch = function_.blocks[detour.branch];
+    for (std::uint32_t which = factor_; which-- > 0;) {
+      const auto moved = [&](std::vector<BlockId> ids) {
+        for (BlockId& id : ids) id = place[which][id];
+        return ids;
+      };
+      for (const BlockId id : detour.blocks) {
+        const BlockId at = place[which][id];
+        if (which != 0) {
+          Block copy = function_.blocks[id];
+          for (auto* list : {&copy.phis, &copy.body}) {
+            for (InstructionId& inst : *list) {
+              inst = copies_[which][inst];
+              function_.instructions[inst].block = at;
+            }
+          }
+          if (copy.condition != kNone) copy.condition = own_[which][copy.condition];
+          function_.blocks[at] = std::move(copy);
+        }
+        function_.blocks[at].succs = moved(function_.blocks[at].succs);
+        function_.blocks[at].preds = moved(function_.blocks[at].preds);
+      }
+      Block& start = function_.blocks[place[which][detour.branch]];
+      start.terminator = Terminator::kBranch;
+      start.condition = own_[which][branch.condition];
+      start.succs = moved(branch.succs);
+    }
+    Block& last = function_.blocks[join_of(factor_ - 1)];
+    last.terminator = Terminator::kJump;
+    last.succs = {detour.meeting};
+  }
+
   Function& function_;
   std::uint32_t factor_;
-  std::vector<bool> differs_;  // values that are not the same in all blocks
+  std::vector<BlockId> post_;
+  std::vector<bool> differs_;    // values that are not the same in all blocks
+  std::vector<bool> on_detour_;  // blocks that each takes by itself
+  std::vector<Detour> detours_;
+  bool stores_to_shared_memory_ = false;
+  std::vector<std::vector<ValueId>> own_;
+  std::vector<std::vector<InstructionId>> copies_;
 };
 
 }  // namespace

@@ -152,6 +152,21 @@ TEST(CoarsenGrid, CopiesWhatDependsOnTheBlock) {
   EXPECT_EQ(count(function, Op::kPhi), 1u + 4u);
 }
 
+// What is done or not by the block's index, and what is chosen by it, each block comes by in turn.
+TEST(CoarsenGrid, WaysThatDependOnTheBlockAreTakenInTurn) {
+  Function function =
+      prepared(kRegisters +
+               "mov.u32 %r2, %ctaid.x;\n mov.u32 %r3, 5;\n setp.lt.u32 %p0, %r2, %r0;\n @!%p0 bra $other;\n"
+               " ld.global.u32 %r3, [%q0];\n setp.eq.u32 %p1, %r3, 9;\n @%p1 bra $meet;\n"
+               " st.global.u32 [%q0+4], %r1;\n bra $meet;\n"
+               "$other: ld.global.u32 %r3, [%q0+8];\n"
+               "$meet: mad.wide.u32 %q1, %r2, 4, %q0;\n st.global.u32 [%q1], %r3;\n ret;");
+  ASSERT_TRUE(coarsen_grid(function, 4));
+  EXPECT_EQ(verify(function), "");
+  EXPECT_EQ(count(function, Op::kLoad), 2u + 4u * 2u);
+  EXPECT_EQ(count(function, Op::kStore), 4u * 2u);
+}
+
 TEST(CoarsenGrid, SaysWhatStandsInTheWay) {
   const auto obstacle = [](const std::string& body) {
     Function function = prepared(kRegisters + "mov.u32 %r2, %ctaid.x;\n" + body + " ret;");
@@ -160,8 +175,12 @@ TEST(CoarsenGrid, SaysWhatStandsInTheWay) {
     EXPECT_EQ(print(function), before);
     return coarsened ? "" : coarsened.error();
   };
-  EXPECT_EQ(obstacle("setp.lt.u32 %p0, %r2, %r0;\n @%p0 st.global.u32 [%q0], 1;\n"),
+  EXPECT_EQ(obstacle("setp.lt.u32 %p0, %r2, %r0;\n @%p0 ret;\n st.global.u32 [%q0], 1;\n"),
             "branches on the block's index");
+  EXPECT_EQ(obstacle("$top: sub.u32 %r2, %r2, 1;\n setp.ne.u32 %p0, %r2, 0;\n @%p0 bra $top;\n"),
+            "branches on the block's index");
+  EXPECT_EQ(obstacle("setp.lt.u32 %p0, %r2, %r0;\n @%p0 bra $end;\n bar.sync 0;\n$end:\n"),
+            "barriers by the block's index");
   EXPECT_EQ(obstacle("atom.global.add.u32 %r3, [%q0], %r2;\n"), "atomic operations");
   EXPECT_EQ(obstacle("ld.volatile.global.u32 %r3, [%q0];\n st.global.u32 [%q0+4], %r2;\n"),
             "volatile accesses");

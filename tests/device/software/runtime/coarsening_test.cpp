@@ -8,6 +8,7 @@
 #include "device/software/runtime/kernel_codes.h"
 #include "device/software/runtime/kernel_compiler.h"
 #include "device/software/runtime/software_backend.h"
+#include "tests/device/software/oracle/oracle_runner.h"
 #include "tests/device/software/runtime/device_runner.h"
 
 namespace vgpu::testing::kernels {
@@ -41,6 +42,69 @@ constexpr const char* kOpposite = R"(
 }
 )";
 
+// Blocks and lanes go several ways, round a loop of their own too, before and behind a barrier.
+constexpr const char* kParting = R"(
+.version 8.4
+.target sm_61
+.address_size 64
+.visible .entry parting(.param .u64 out)
+{
+ .reg .b32 %r<16>; .reg .b64 %q<4>; .reg .pred %p<8>;
+ .shared .align 4 .b32 words[64];
+ mov.u32 %r0, %tid.x; mov.u32 %r1, %ctaid.x; mov.u32 %r2, %ctaid.y; mov.u32 %r3, %nctaid.x;
+ mad.lo.u32 %r4, %r2, %r3, %r1;
+ mad.lo.u32 %r5, %r4, 64, %r0;
+ mul.lo.u32 %r6, %r5, 2654435761;
+ and.b32 %r7, %r4, 3;
+ setp.eq.u32 %p0, %r7, 1;
+ @%p0 bra $loop_start;
+ setp.gt.u32 %p1, %r7, 1;
+ @%p1 xor.b32 %r6, %r6, 255;
+ setp.lt.u32 %p2, %r6, 2147483648;
+ @%p2 bra $met;
+ add.u32 %r6, %r6, 7;
+ bra $met;
+$loop_start:
+ and.b32 %r8, %r6, 7;
+$loop:
+ mad.lo.u32 %r6, %r6, 3, 1;
+ setp.eq.u32 %p3, %r8, 0;
+ @%p3 bra $met;
+ sub.u32 %r8, %r8, 1;
+ bra $loop;
+$met:
+ mov.u32 %r9, words;
+ mad.lo.u32 %r10, %r0, 4, %r9;
+ st.shared.u32 [%r10], %r6;
+ bar.sync 0;
+ xor.b32 %r11, %r0, 33;
+ mad.lo.u32 %r11, %r11, 4, %r9;
+ ld.shared.u32 %r12, [%r11];
+ ld.param.u64 %q0, [out];
+ mad.wide.u32 %q1, %r5, 4, %q0;
+ and.b32 %r13, %r12, 1;
+ setp.ne.u32 %p4, %r13, 0;
+ @%p4 st.global.u32 [%q1], %r12;
+ ret;
+}
+)";
+
+std::vector<std::uint32_t> outcome(KernelRunner& runner, const char* kernel, Dim grid) {
+  std::vector<std::uint32_t> words(std::size_t{grid.x} * grid.y * kThreads, 0xA5A5A5A5);
+  const std::uint64_t out = runner.allocate(words.size() * 4);
+  runner.write(out, std::as_bytes(std::span(words)));
+  LaunchRequest request;
+  request.kernel = kernel;
+  request.grid = grid;
+  request.block = {kThreads, 1, 1};
+  request.params.resize(8);
+  std::memcpy(request.params.data(), &out, 8);
+  const LaunchStatus status = runner.launch(request);
+  EXPECT_EQ(status.status, Status::kDone) << status.message;
+  runner.read(out, std::as_writable_bytes(std::span(words)));
+  return words;
+}
+
 std::unique_ptr<device::Backend> backend_that(bool always_coarsens) {
   auto backend = software::make_backend(
       {.memory_bytes = std::uint64_t{1} << 28, .threads = 2, .always_coarsen = always_coarsens},
@@ -49,26 +113,17 @@ std::unique_ptr<device::Backend> backend_that(bool always_coarsens) {
   return std::move(*backend);
 }
 
-void expect_opposites(DeviceRunner& runner, Dim grid, int launches) {
-  const std::size_t threads = std::size_t{grid.x} * grid.y * kThreads;
-  const std::uint64_t out = runner.allocate(threads * 4);
-  LaunchRequest request;
-  request.kernel = "opposite";
-  request.grid = grid;
-  request.block = {kThreads, 1, 1};
-  request.params.resize(8);
-  std::memcpy(request.params.data(), &out, 8);
-  for (int i = 0; i < launches; ++i) {
-    std::vector<std::uint32_t> words(threads, 0xA5A5A5A5);
-    runner.write(out, std::as_bytes(std::span(words)));
-    const LaunchStatus status = runner.launch(request);
-    ASSERT_EQ(status.status, Status::kDone) << status.message;
-    runner.read(out, std::as_writable_bytes(std::span(words)));
-    for (std::size_t t = 0; t < threads; ++t) {
-      ASSERT_EQ(words[t], t / kThreads * kThreads + (kThreads - 1 - t % kThreads))
-          << "thread " << t % kThreads << " of block " << t / kThreads << ", launch " << i;
-    }
+void expect_opposites(DeviceRunner& runner, Dim grid) {
+  const auto words = outcome(runner, "opposite", grid);
+  for (std::size_t t = 0; t < words.size(); ++t) {
+    ASSERT_EQ(words[t], t / kThreads * kThreads + (kThreads - 1 - t % kThreads))
+        << "thread " << t % kThreads << " of block " << t / kThreads;
   }
+}
+
+std::string counts_of(DeviceRunner& runner) {
+  const auto report = runner.context().kernel_figures(0);
+  return report ? report->counts : report.error().reason;
 }
 
 TEST(Coarsening, EveryGridGivesWhatOneBlockAtATimeGives) {
@@ -77,11 +132,20 @@ TEST(Coarsening, EveryGridGivesWhatOneBlockAtATimeGives) {
   ASSERT_EQ(runner.load(kOpposite, "opposite.ptx"), "");
   for (const Dim grid : {Dim{1, 1, 1}, Dim{2, 1, 1}, Dim{3, 1, 1}, Dim{4, 3, 1}, Dim{5, 4, 1}, Dim{1, 9, 1},
                          Dim{1000, 1, 1}, Dim{333, 3, 1}}) {
-    expect_opposites(runner, grid, 1);
+    expect_opposites(runner, grid);
   }
-  const auto report = runner.context().kernel_figures(0);
-  ASSERT_TRUE(report);
-  EXPECT_NE(report->counts.find("blocks_at_a_time 4\n"), std::string::npos) << report->counts;
+  EXPECT_NE(counts_of(runner).find("blocks_at_a_time 4\n"), std::string::npos) << counts_of(runner);
+}
+
+TEST(Coarsening, BlocksThatPartGiveWhatTheOracleGives) {
+  const auto backend = backend_that(true);
+  DeviceRunner runner(*backend);
+  OracleRunner oracle;
+  ASSERT_EQ(runner.load(kParting, "parting.ptx"), "");
+  ASSERT_EQ(oracle.load(kParting, "parting.ptx"), "");
+  for (const Dim grid : {Dim{4, 1, 1}, Dim{11, 3, 1}})
+    EXPECT_EQ(outcome(runner, "parting", grid), outcome(oracle, "parting", grid));
+  EXPECT_NE(counts_of(runner).find("blocks_at_a_time 4\n"), std::string::npos) << counts_of(runner);
 }
 
 TEST(Coarsening, WhileItIsMeasuredToo) {
@@ -90,11 +154,11 @@ TEST(Coarsening, WhileItIsMeasuredToo) {
   ASSERT_EQ(runner.load(kOpposite, "opposite.ptx"), "");
   std::uint64_t compiled = 0;
   for (int i = 0; i < 1000 && compiled < 3; ++i) {
-    expect_opposites(runner, {3001, 1, 1}, 1);
+    expect_opposites(runner, {3001, 1, 1});
     compiled = backend->counts().kernels_compiled;
   }
   EXPECT_EQ(compiled, 3U) << "for one, two and four blocks at a time, once it has run for a while";
-  expect_opposites(runner, {3001, 1, 1}, 20);
+  for (int i = 0; i < 20; ++i) expect_opposites(runner, {3001, 1, 1});
 }
 
 TEST(KernelCodes, TheFastestIsChosenWhenAllAreMeasured) {
