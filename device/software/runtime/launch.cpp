@@ -1,9 +1,14 @@
 // SoftwareContext::launch: the checks of a launch, the code for its shape, and its way to the launcher.
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cstring>
+#include <future>
+#include <system_error>
+#include <thread>
 
 #include "device/software/runtime/device_attributes.h"
+#include "device/software/runtime/fault_guard.h"
 #include "device/software/runtime/software_context.h"
 
 namespace vgpu::software {
@@ -17,6 +22,18 @@ constexpr uint64_t kWorthCoarsening = 20'000'000;  // ns
 
 std::unexpected<Error> refuse(Status status, std::string_view kernel, std::string why) {
   return std::unexpected(Error{status, fmt::format("launch of {}: {}", kernel, why)});
+}
+
+std::vector<KernelCodes::Code> compile_coarser(KernelCompiler& compiler, const ptx::Module& module,
+                                               const std::string& kernel, jit::LaunchShape shape) {
+  std::vector<KernelCodes::Code> made;
+  for (shape.blocks_at_a_time = 2; shape.blocks_at_a_time <= kMostBlocksAtATime;
+       shape.blocks_at_a_time *= 2) {
+    auto compiled = compiler.compile(module, kernel, shape);
+    if (!compiled) break;  // as ever: one block at a time
+    made.push_back({.kernel = std::move(*compiled), .blocks_at_a_time = shape.blocks_at_a_time});
+  }
+  return made;
 }
 
 }  // namespace
@@ -63,16 +80,36 @@ Result<uint64_t> SoftwareContext::grid_workspace() {
   return grid_workspace_;
 }
 
-// Code for several blocks at a time takes its time to compile, so only what runs long gets it.
+// Code for several blocks at a time takes its time to compile, so only what runs long gets it, from a thread
+// of its own, one kernel after the other.
 void SoftwareContext::coarsen_if_worth_it(const LoadedFunction& kernel, LoadedFunction::Code& code,
                                           uint32_t columns) {
   const bool always = device_.always_coarsen;
-  if (code.coarsened || columns < 2) return;
-  if (!always && code.record->nanoseconds.load(std::memory_order_relaxed) < kWorthCoarsening) return;
-  kernel.coarsen(*device_.compiler, code);
-  for (uint32_t i = 1; i < code.codes.count(); ++i)
-    device_.kernels.record(kernel.name(), code.shape, *code.codes.code(i).kernel);
-  if (always) code.codes.choose_last();
+  const bool worth = always || code.record->nanoseconds.load(std::memory_order_relaxed) >= kWorthCoarsening;
+  try {
+    if (!code.coarsened && worth && columns > 1 && !device_.coarsening.exchange(true)) {
+      code.coarsened = true;
+      std::packaged_task<std::vector<KernelCodes::Code>()> task(
+          [&compiler = *device_.compiler, ptx = kernel.module().shared_ptx(), name = kernel.name(),
+           shape = code.shape] { return compile_coarser(compiler, *ptx, name, shape); });
+      code.coarser = task.get_future();
+      device_.coarsener = std::jthread([&busy = device_.coarsening, task = std::move(task)]() mutable {
+        block_asynchronous_signals();
+        task();
+        busy.store(false);
+      });
+    }
+    using namespace std::chrono_literals;
+    if (!code.coarser.valid() || (!always && code.coarser.wait_for(0s) != std::future_status::ready)) return;
+    for (auto& [coarser, blocks_at_a_time] : code.coarser.get()) {
+      device_.kernels.record(kernel.name(), code.shape, *coarser);
+      code.codes.add(std::move(coarser), blocks_at_a_time);
+    }
+    if (always) code.codes.choose_last();
+  } catch (const std::system_error&) {
+    device_.coarsening.store(false);  // no thread to be had: the code there is does as well
+  } catch (const std::exception&) {   // no memory to compile in: likewise
+  }
 }
 
 Result<void> SoftwareContext::launch(uint32_t stream, const protocol::LaunchRequest& request,

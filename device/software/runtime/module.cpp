@@ -84,7 +84,7 @@ LoadedModule::~LoadedModule() {
 }
 
 Result<void> LoadedModule::place_variables() {
-  const auto variables = ptx_.variables();
+  const auto variables = ptx_->variables();
   globals_.assign(variables.size() + 1, 0);  // never empty: compiled code may hold its address
   uint64_t bytes = 0;
   uint64_t alignment = kAllocationAlignment;
@@ -94,14 +94,14 @@ Result<void> LoadedModule::place_variables() {
     alignment = std::max<uint64_t>(alignment, variable.align);
     if (variable.size > kDeviceWindowBytes || variable.align > kPageBytes) {
       return std::unexpected(Error{Status::kOutOfMemory,
-                                   fmt::format("{}:{}: variable {} of {} bytes, aligned to {}", ptx_.file(),
+                                   fmt::format("{}:{}: variable {} of {} bytes, aligned to {}", ptx_->file(),
                                                variable.line, variable.name, variable.size, variable.align)});
     }
     bytes = round_up(bytes, std::max<uint64_t>(variable.align, 16));
     globals_[i] = bytes;
     bytes += variable.size;
     if (bytes > kDeviceWindowBytes) {
-      return std::unexpected(Error{Status::kOutOfMemory, ptx_.file() + ": too many bytes of variables"});
+      return std::unexpected(Error{Status::kOutOfMemory, ptx_->file() + ": too many bytes of variables"});
     }
   }
   if (bytes == 0) return {};
@@ -123,9 +123,9 @@ Result<void> LoadedModule::place_variables() {
     for (const ptx::Relocation& relocation : variable.relocations) {
       if (relocation.size > 8 || relocation.offset > variable.size ||
           relocation.size > variable.size - relocation.offset) {
-        return std::unexpected(Error{
-            Status::kInvalidPtx,
-            fmt::format("{}:{}: an address outside variable {}", ptx_.file(), variable.line, variable.name)});
+        return std::unexpected(
+            Error{Status::kInvalidPtx, fmt::format("{}:{}: an address outside variable {}", ptx_->file(),
+                                                   variable.line, variable.name)});
       }
       // Addresses of functions mean nothing here: calls through them trap.
       const uint64_t target = relocation.is_function || relocation.index >= variables.size()
@@ -139,33 +139,34 @@ Result<void> LoadedModule::place_variables() {
 
 protocol::ModuleLoadReply LoadedModule::describe() const {
   protocol::ModuleLoadReply reply;
-  for (const auto& function : ptx_.functions()) {
+  for (const auto& function : ptx_->functions()) {
     if (function.is_entry && function.is_defined) ++reply.function_count;
   }
-  for (const auto& variable : ptx_.variables()) {
+  for (const auto& variable : ptx_->variables()) {
     if (in_device_memory(variable)) ++reply.global_count;
   }
-  reply.ptx_version = ptx_.version_major() * 10 + ptx_.version_minor();
-  reply.target = ptx_.target();
+  reply.ptx_version = ptx_->version_major() * 10 + ptx_->version_minor();
+  reply.target = ptx_->target();
   return reply;
 }
 
 Result<std::string> LoadedModule::kernel_name(uint32_t index) const {
   uint32_t at = 0;
-  for (const auto& function : ptx_.functions()) {
+  for (const auto& function : ptx_->functions()) {
     if (!function.is_entry || !function.is_defined) continue;
     if (at++ == index) return function.name;
   }
   return std::unexpected(Error{
-      Status::kInvalidValue, fmt::format("{} has {} kernels, asked for number {}", ptx_.file(), at, index)});
+      Status::kInvalidValue, fmt::format("{} has {} kernels, asked for number {}", ptx_->file(), at, index)});
 }
 
 Result<device::GlobalInfo> LoadedModule::global(std::string_view name) const {
-  const auto index = ptx_.variable_index(name);
-  if (!index || !in_device_memory(ptx_.variables()[*index])) {
-    return std::unexpected(Error{Status::kNotFound, fmt::format("{} has no variable {}", ptx_.file(), name)});
+  const auto index = ptx_->variable_index(name);
+  if (!index || !in_device_memory(ptx_->variables()[*index])) {
+    return std::unexpected(
+        Error{Status::kNotFound, fmt::format("{} has no variable {}", ptx_->file(), name)});
   }
-  return device::GlobalInfo{.address = globals_[*index], .bytes = ptx_.variables()[*index].size};
+  return device::GlobalInfo{.address = globals_[*index], .bytes = ptx_->variables()[*index].size};
 }
 
 // ---- functions ----
@@ -275,17 +276,6 @@ Result<LoadedFunction::Code*> LoadedFunction::code(KernelCompiler& compiler, con
   codes_.insert(codes_.begin(),
                 std::unique_ptr<Code>(new Code{.shape = shape, .codes = KernelCodes(std::move(*compiled))}));
   return codes_.front().get();
-}
-
-void LoadedFunction::coarsen(KernelCompiler& compiler, Code& code) const {
-  code.coarsened = true;
-  jit::LaunchShape shape = code.shape;
-  for (shape.blocks_at_a_time = 2; shape.blocks_at_a_time <= kMostBlocksAtATime;
-       shape.blocks_at_a_time *= 2) {
-    auto compiled = compiler.compile(module_->ptx(), name_, shape);
-    if (!compiled) return;  // as ever: one block at a time
-    code.codes.add(std::move(*compiled), shape.blocks_at_a_time);
-  }
 }
 
 }  // namespace vgpu::software

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <future>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -28,7 +29,9 @@ class LoadedModule {
   LoadedModule(const LoadedModule&) = delete;
   LoadedModule& operator=(const LoadedModule&) = delete;
 
-  [[nodiscard]] const ptx::Module& ptx() const { return ptx_; }
+  [[nodiscard]] const ptx::Module& ptx() const { return *ptx_; }
+  // For who may outlive the module.
+  [[nodiscard]] const std::shared_ptr<const ptx::Module>& shared_ptx() const { return ptx_; }
   // BlockState::globals.
   [[nodiscard]] const uint64_t* globals() const { return globals_.data(); }
   [[nodiscard]] protocol::ModuleLoadReply describe() const;
@@ -37,10 +40,11 @@ class LoadedModule {
   Result<device::GlobalInfo> global(std::string_view name) const;
 
  private:
-  LoadedModule(ptx::Module ptx, DeviceMemory& memory) : ptx_(std::move(ptx)), memory_(memory) {}
+  LoadedModule(ptx::Module ptx, DeviceMemory& memory)
+      : ptx_(std::make_shared<const ptx::Module>(std::move(ptx))), memory_(memory) {}
   Result<void> place_variables();
 
-  ptx::Module ptx_;
+  std::shared_ptr<const ptx::Module> ptx_;
   DeviceMemory& memory_;
   uint64_t block_ = 0;  // all variables lie in one allocation
   std::vector<uint64_t> globals_;
@@ -64,13 +68,12 @@ class LoadedFunction {
     jit::LaunchShape shape;
     KernelCodes codes;
     bool coarsened = false;  // code for several blocks at a time was asked for
+    std::future<std::vector<KernelCodes::Code>> coarser = {};  // which is then moved into `codes`
     std::atomic<uint64_t> nanoseconds_per_block{0};
     std::shared_ptr<KernelRecord> record = {};  // set by the first launch
   };
   // Compiles at the first use of a shape. The result lives as long as the function.
   Result<Code*> code(KernelCompiler& compiler, const jit::LaunchShape& shape);
-  // Compiles `code` for several blocks at a time too, as far as the kernel allows that. Not while it runs.
-  void coarsen(KernelCompiler& compiler, Code& code) const;
 
  private:
   LoadedFunction() = default;

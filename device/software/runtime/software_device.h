@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <string_view>
+#include <thread>
 
 #include "device/backend.h"
 #include "device/software/runtime/device_window.h"
@@ -26,11 +27,13 @@ struct SoftwareDevice {
   std::unique_ptr<PhysicalStore> store;
   MemoryBudget memory;
   std::unique_ptr<KernelCompiler> compiler;
+  std::jthread coarsener;  // compiles a kernel for several blocks at a time
   std::unique_ptr<Launcher> launcher;
   device::DeviceProperties properties;
   PrintSink print;  // serialised
 
-  bool always_coarsen = false;  // BackendOptions
+  bool always_coarsen = false;          // BackendOptions
+  std::atomic<bool> coarsening{false};  // by `coarsener`, whose thread belongs to who set this
   KernelStatistics kernels;
   std::mutex print_mutex;
   std::atomic<uint64_t> next_context{1};
