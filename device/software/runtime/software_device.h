@@ -27,13 +27,13 @@ struct SoftwareDevice {
   std::unique_ptr<PhysicalStore> store;
   MemoryBudget memory;
   std::unique_ptr<KernelCompiler> compiler;
-  std::jthread coarsener;  // compiles a kernel for several blocks at a time
+  std::atomic<bool> coarsening{false};  // a kernel is being compiled for several blocks at a time
+  std::jthread coarsener;               // by this thread, which is of the context that set the flag
   std::unique_ptr<Launcher> launcher;
   device::DeviceProperties properties;
   PrintSink print;  // serialised
 
-  bool always_coarsen = false;          // BackendOptions
-  std::atomic<bool> coarsening{false};  // by `coarsener`, whose thread belongs to who set this
+  bool always_coarsen = false;  // BackendOptions
   KernelStatistics kernels;
   std::mutex print_mutex;
   std::atomic<uint64_t> next_context{1};

@@ -2,7 +2,6 @@
 // grids need not come out even, and which code runs is the runtime's choice.
 #include <gtest/gtest.h>
 
-#include <cstring>
 #include <string>
 
 #include "device/software/runtime/kernel_codes.h"
@@ -10,6 +9,7 @@
 #include "device/software/runtime/software_backend.h"
 #include "tests/device/software/oracle/oracle_runner.h"
 #include "tests/device/software/runtime/device_runner.h"
+#include "tests/device/software/runtime/words_stored.h"
 
 namespace vgpu::testing::kernels {
 namespace {
@@ -90,19 +90,7 @@ $met:
 )";
 
 std::vector<std::uint32_t> outcome(KernelRunner& runner, const char* kernel, Dim grid) {
-  std::vector<std::uint32_t> words(std::size_t{grid.x} * grid.y * kThreads, 0xA5A5A5A5);
-  const std::uint64_t out = runner.allocate(words.size() * 4);
-  runner.write(out, std::as_bytes(std::span(words)));
-  LaunchRequest request;
-  request.kernel = kernel;
-  request.grid = grid;
-  request.block = {kThreads, 1, 1};
-  request.params.resize(8);
-  std::memcpy(request.params.data(), &out, 8);
-  const LaunchStatus status = runner.launch(request);
-  EXPECT_EQ(status.status, Status::kDone) << status.message;
-  runner.read(out, std::as_writable_bytes(std::span(words)));
-  return words;
+  return words_stored(runner, kernel, grid, {kThreads, 1, 1}, std::size_t{grid.x} * grid.y * kThreads);
 }
 
 std::unique_ptr<device::Backend> backend_that(bool always_coarsens) {

@@ -10,6 +10,7 @@
 #include "device/software/runtime/software_backend.h"
 #include "tests/device/software/oracle/oracle_runner.h"
 #include "tests/device/software/runtime/device_runner.h"
+#include "tests/device/software/runtime/words_stored.h"
 
 namespace vgpu::testing::kernels {
 namespace {
@@ -99,19 +100,8 @@ std::string random_program(std::uint64_t seed, bool memory) {
 
 std::vector<std::uint32_t> outcome(KernelRunner& runner, const std::string& program) {
   EXPECT_EQ(runner.load(program, "random.ptx"), "");
-  std::vector<std::uint32_t> words(std::size_t{kThreads} * kGrid * kRegisters, 0xA5A5A5A5);
-  const std::uint64_t out = runner.allocate(words.size() * 4);
-  runner.write(out, std::as_bytes(std::span(words)));
-  LaunchRequest request;
-  request.kernel = "k";
-  request.grid = {kGrid, 1, 1};
-  request.block = {kThreads, 1, 1};
-  request.params.resize(8);
-  std::memcpy(request.params.data(), &out, 8);
-  const LaunchStatus status = runner.launch(request);
-  EXPECT_EQ(status.status, Status::kDone) << status.message;
-  runner.read(out, std::as_writable_bytes(std::span(words)));
-  return words;
+  return words_stored(runner, "k", {kGrid, 1, 1}, {kThreads, 1, 1},
+                      std::size_t{kThreads} * kGrid * kRegisters);
 }
 
 void expect_agreement_with_the_oracle(const std::vector<std::string>& programs) {

@@ -1,0 +1,33 @@
+// Runs kernels that take one parameter: where their words go.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tests/kernels/cases.h"
+
+namespace vgpu::testing::kernels {
+
+// What one launch leaves in `count` words that held 0xA5A5A5A5 before.
+inline std::vector<std::uint32_t> words_stored(KernelRunner& runner, const std::string& kernel, Dim grid,
+                                               Dim block, std::size_t count) {
+  std::vector<std::uint32_t> words(count, 0xA5A5A5A5);
+  const std::uint64_t out = runner.allocate(words.size() * 4);
+  runner.write(out, std::as_bytes(std::span(words)));
+  LaunchRequest request;
+  request.kernel = kernel;
+  request.grid = grid;
+  request.block = block;
+  request.params.resize(8);
+  std::memcpy(request.params.data(), &out, 8);
+  const LaunchStatus status = runner.launch(request);
+  EXPECT_EQ(status.status, Status::kDone) << status.message;
+  runner.read(out, std::as_writable_bytes(std::span(words)));
+  return words;
+}
+
+}  // namespace vgpu::testing::kernels
