@@ -39,8 +39,8 @@ class Speeds:
         self.prefill: list[float] = []
 
     def warm_up(self, what: set[str]) -> None:
-        """Every kernel is compiled and loaded; the first use of the weights is over."""
-        self.client.ask(GENERATION_PROMPT, 4)
+        """Every kernel is compiled, for several blocks too where that is faster; the first use of the weights is over."""
+        self.client.ask(GENERATION_PROMPT, 32)
         if "prefill" in what:
             self.client.ask(PREFILL, 1)
 
