@@ -149,6 +149,7 @@ TEST(Coarsening, WhileItIsMeasuredToo) {
   }
   EXPECT_EQ(compiled, 3U) << "for one, two and four blocks at a time, once it has run for a while";
   for (int i = 0; i < 20; ++i) expect_opposites(runner, {3001, 1, 1});
+  EXPECT_EQ(backend->counts().kernels_compiled, 3U);
 }
 
 TEST(KernelCodes, TheFastestIsChosenWhenAllAreMeasured) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -19,6 +20,7 @@ class DeviceRunner final : public KernelRunner {
 
   std::string load(const std::string& ptx, const std::string&) override {
     const auto bytes = std::as_bytes(std::span(ptx.data(), ptx.size()));
+    functions_.clear();
     const auto loaded = context_->load_module(1, {bytes.begin(), bytes.end()});
     return loaded ? "" : loaded.error().reason;
   }
@@ -33,9 +35,15 @@ class DeviceRunner final : public KernelRunner {
   }
   device::Context& context() { return *context_; }
   LaunchStatus launch(const LaunchRequest& request) override {
-    const std::uint32_t function = next_function_++;
-    const auto found = context_->get_function(1, function, request.kernel);
-    if (!found) return refused(found.error());
+    const auto [known, is_new] = functions_.try_emplace(request.kernel, next_function_);
+    const std::uint32_t function = known->second;
+    if (is_new) {
+      const auto found = context_->get_function(1, next_function_++, request.kernel);
+      if (!found) {
+        functions_.erase(known);
+        return refused(found.error());
+      }
+    }
     protocol::LaunchRequest record;
     record.function = function;
     record.grid_x = request.grid.x;
@@ -65,6 +73,7 @@ class DeviceRunner final : public KernelRunner {
   }
 
   std::unique_ptr<device::Context> context_;
+  std::map<std::string, std::uint32_t> functions_;  // kernels of the module that have been launched
   std::uint32_t next_function_ = 1;
 };
 
