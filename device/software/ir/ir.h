@@ -199,9 +199,8 @@ struct Instruction {
   Op op = Op::kAdd;
   Type type = Type::kVoid;  // of results (loads: elements), of values (stores), of operands (comparisons)
   std::uint8_t sub = 0;
-  std::uint8_t of_block =
-      0;                   // ctaid.x and shared memory: of which block, if blocks are joined (coarsen_grid)
-  std::uint8_t count = 0;  // vector elements of a load
+  std::uint8_t of_block = 0;  // ctaid.x and shared memory: whose, of joined blocks (coarsen_grid)
+  std::uint8_t count = 0;     // vector elements of a load
   Space space = Space::kGlobal;
   bool is_volatile = false;
   bool is_constant = false;  // a load of memory nobody writes during the launch (ld.nc, const, param)

@@ -28,8 +28,9 @@ void merge_loads(Function& function);
 void split_loads(Function& function);
 
 // One function for `factor` blocks (at most kMostBlocksAtATime) that are neighbours in x, of which ctaid is
-// the first's. Only where control flow does not depend on ctaid.x, and the blocks share nothing but global
-// memory. An error says what stands in the way; the function is then as it was.
+// the first's. Only of kernels whose loops, ends and barriers do not depend on ctaid.x, and whose blocks
+// share nothing but global memory, without atomic operations. An error says what stands in the way; the
+// function is then as it was.
 [[nodiscard]] std::expected<void, std::string> coarsen_grid(Function& function, std::uint32_t factor);
 
 // Everything between PTX and lane shapes: lower, reduce_loops, build_ssa, simplify, merge_loads and

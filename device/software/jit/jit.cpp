@@ -280,7 +280,10 @@ std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::compile(const p
   const auto taken = std::chrono::steady_clock::now() - start;
   impl_->nanoseconds.fetch_add(
       static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(taken).count()));
-  if (!result) impl_->failures.fetch_add(1);
+  // That a kernel is not one for several blocks at a time is an answer.
+  const bool refused =
+      !result && shape.blocks_at_a_time > 1 && result.error().kind == ErrorKind::kUnsupported;
+  if (!result && !refused) impl_->failures.fetch_add(1);
   return result;
 }
 

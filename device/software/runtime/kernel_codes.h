@@ -7,6 +7,8 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "device/software/jit/jit.h"
 
@@ -50,6 +52,12 @@ class KernelCodes {
   std::array<Speed, kMost> speeds_;
   uint32_t count_ = 0;
   std::atomic<uint32_t> chosen_{kMost};
+};
+
+// What compiling a kernel for several blocks at a time came to.
+struct CoarserCodes {
+  std::vector<KernelCodes::Code> codes;  // as many as the kernel allows
+  std::string fault;                     // of the compiler; empty: none
 };
 
 }  // namespace vgpu::software

@@ -24,14 +24,17 @@ std::unexpected<Error> refuse(Status status, std::string_view kernel, std::strin
   return std::unexpected(Error{status, fmt::format("launch of {}: {}", kernel, why)});
 }
 
-std::vector<KernelCodes::Code> compile_coarser(KernelCompiler& compiler, const ptx::Module& module,
-                                               const std::string& kernel, jit::LaunchShape shape) {
-  std::vector<KernelCodes::Code> made;
+CoarserCodes compile_coarser(KernelCompiler& compiler, const ptx::Module& module, const std::string& kernel,
+                             jit::LaunchShape shape) {
+  CoarserCodes made;
   for (shape.blocks_at_a_time = 2; shape.blocks_at_a_time <= kMostBlocksAtATime;
        shape.blocks_at_a_time *= 2) {
     auto compiled = compiler.compile(module, kernel, shape);
-    if (!compiled) break;  // as ever: one block at a time
-    made.push_back({.kernel = std::move(*compiled), .blocks_at_a_time = shape.blocks_at_a_time});
+    if (!compiled) {
+      if (compiled.error().kind != jit::ErrorKind::kUnsupported) made.fault = compiled.error().message;
+      break;
+    }
+    made.codes.push_back({.kernel = std::move(*compiled), .blocks_at_a_time = shape.blocks_at_a_time});
   }
   return made;
 }
@@ -82,34 +85,41 @@ Result<uint64_t> SoftwareContext::grid_workspace() {
 
 // Code for several blocks at a time takes its time to compile, so only what runs long gets it, from a thread
 // of its own, one kernel after the other.
-void SoftwareContext::coarsen_if_worth_it(const LoadedFunction& kernel, LoadedFunction::Code& code,
-                                          uint32_t columns) {
+Result<void> SoftwareContext::coarsen_if_worth_it(const LoadedFunction& kernel, LoadedFunction::Code& code,
+                                                  uint32_t columns) {
   const bool always = device_.always_coarsen;
   const bool worth = always || code.record->nanoseconds.load(std::memory_order_relaxed) >= kWorthCoarsening;
   try {
     if (!code.coarsened && worth && columns > 1 && !device_.coarsening.exchange(true)) {
       code.coarsened = true;
-      std::packaged_task<std::vector<KernelCodes::Code>()> task(
+      std::packaged_task<CoarserCodes()> task(
           [&compiler = *device_.compiler, ptx = kernel.module().shared_ptx(), name = kernel.name(),
            shape = code.shape] { return compile_coarser(compiler, *ptx, name, shape); });
       code.coarser = task.get_future();
-      device_.coarsener = std::jthread([&busy = device_.coarsening, task = std::move(task)]() mutable {
-        block_asynchronous_signals();
-        task();
-        busy.store(false);
-      });
+      try {
+        device_.coarsener = std::jthread([&busy = device_.coarsening, task = std::move(task)]() mutable {
+          block_asynchronous_signals();
+          task();
+          busy.store(false);
+        });
+      } catch (const std::system_error&) {  // no thread to be had; nor will the future have anything
+        device_.coarsening.store(false);
+      }
     }
     using namespace std::chrono_literals;
-    if (!code.coarser.valid() || (!always && code.coarser.wait_for(0s) != std::future_status::ready)) return;
-    for (auto& [coarser, blocks_at_a_time] : code.coarser.get()) {
+    if (!code.coarser.valid() || (!always && code.coarser.wait_for(0s) != std::future_status::ready))
+      return {};
+    CoarserCodes made = code.coarser.get();
+    for (auto& [coarser, blocks_at_a_time] : made.codes) {
       device_.kernels.record(kernel.name(), code.shape, *coarser);
       code.codes.add(std::move(coarser), blocks_at_a_time);
     }
     if (always) code.codes.choose_last();
-  } catch (const std::system_error&) {
-    device_.coarsening.store(false);  // no thread to be had: the code there is does as well
-  } catch (const std::exception&) {   // no memory to compile in: likewise
+    // The code there is does as well; who asked for the other is told.
+    if (always && !made.fault.empty()) return refuse(Status::kLaunchFailed, kernel.name(), made.fault);
+  } catch (const std::exception&) {  // no thread, or no memory to compile in: the code there is does as well
   }
+  return {};
 }
 
 Result<void> SoftwareContext::launch(uint32_t stream, const protocol::LaunchRequest& request,
@@ -162,7 +172,7 @@ Result<void> SoftwareContext::launch(uint32_t stream, const protocol::LaunchRequ
   device_.launches.fetch_add(1, std::memory_order_relaxed);
   device_.blocks.fetch_add(plan.blocks, std::memory_order_relaxed);
   if (!(*code)->record) (*code)->record = device_.kernels.record(kernel.name(), (*code)->shape, compiled);
-  coarsen_if_worth_it(kernel, **code, nctaid[0]);
+  if (auto ok = coarsen_if_worth_it(kernel, **code, nctaid[0]); !ok) return ok;
   const TimedLaunch timed(*(*code)->record, plan.blocks, &codes);
   if ((request.flags & protocol::kLaunchCooperative) == 0) return keep(device_.launcher->run(plan, runner_));
 

@@ -85,7 +85,8 @@ class SoftwareContext final : public device::Context {
   Result<void> check_launch(const LoadedFunction& function, const protocol::LaunchRequest& request,
                             std::size_t parameter_bytes) const;
   // The block that grid-wide barriers of a cooperative launch meet at, ready for use.
-  void coarsen_if_worth_it(const LoadedFunction& kernel, LoadedFunction::Code& code, uint32_t columns);
+  Result<void> coarsen_if_worth_it(const LoadedFunction& kernel, LoadedFunction::Code& code,
+                                   uint32_t columns);
   Result<uint64_t> grid_workspace();
 
   SoftwareDevice& device_;
