@@ -73,7 +73,7 @@ class Analysis {
       }
     }
     result_.converges.assign(function_.blocks.size(), false);
-    for (const BlockId id : result_.order) result_.converges[id] = is_taken_to_converge(id);
+    for (const BlockId id : result_.order) result_.converges[id] = !parting_[id] && is_taken_to_converge(id);
     result_.guarded.assign(function_.values.size(), false);
     result_.guarded_on_entry = result_.guarded;
     for (const BlockId id : result_.order) {
@@ -195,7 +195,35 @@ class Analysis {
     if (!claims_.convergence || result_.partial[id] || block.terminator != Terminator::kBranch) return false;
     const Shape shape = at_use(block.condition, id);
     if (shape.is_uniform() || shape.known) return false;
-    return !depends_on_data_[block.condition];
+    return !depends_on_data_[block.condition] && !singles_out_a_lane(block.condition, id);
+  }
+
+  // An equality that at most one lane can meet: `tid == 0`. In the warp that has this lane it goes its own
+  // way.
+  [[nodiscard]] bool singles_out_a_lane(ValueId condition, BlockId where) const {
+    const Instruction* inst = function_.definition(condition);
+    if (inst == nullptr) return false;
+    const auto any = [&](auto&& holds) { return std::ranges::any_of(inst->operands, holds); };
+    if (inst->op == Op::kAnd || inst->op == Op::kOr || inst->op == Op::kXor)
+      return any([&](ValueId operand) { return singles_out_a_lane(operand, where); });
+    if (inst->op != Op::kICmp) return false;
+    const auto compare = static_cast<Compare>(inst->imm);
+    if (compare != Compare::kEq && compare != Compare::kNe) return false;
+    return any([&](ValueId operand) { return differs_in_all_lanes(operand, where); });
+  }
+
+  // Or holds bits of something that does: `(tid.x | tid.y) == 0` asks for one thread too.
+  [[nodiscard]] bool differs_in_all_lanes(ValueId value, BlockId where) const {
+    const Shape shape = at_use(value, where);
+    if (shape.kind == ShapeKind::kOffsets) {
+      LaneTable table = result_.table_of(shape);
+      std::ranges::sort(table);
+      return std::ranges::adjacent_find(table) == table.end();
+    }
+    const Instruction* inst = function_.definition(value);
+    return inst != nullptr && inst->op == Op::kOr && std::ranges::any_of(inst->operands, [&](ValueId part) {
+             return differs_in_all_lanes(part, where);
+           });
   }
 
   // What a thread knows of itself and of the parameters, and what it computes of that, does not.

@@ -80,24 +80,36 @@ void Emitter::create_blocks() {
   }
 }
 
-// Do lanes ever stop before others?
+// Where lanes may have stopped before others: behind a branch to a block that kills, as only some lanes take
+// it.
 void Emitter::find_lost_lanes() {
   chain_loses_lanes_.assign(shapes_.chains.size(), false);
-  always_full_ = function_.threads() % kWarpSize == 0;
+  all_lanes_.assign(function_.blocks.size(), function_.threads() % kWarpSize == 0);
+  std::vector<BlockId> behind;
+  const auto lose_behind = [&](BlockId id) {
+    for (const BlockId succ : function_.blocks[id].succs) {
+      if (!all_lanes_[succ]) continue;
+      all_lanes_[succ] = false;
+      behind.push_back(succ);
+    }
+  };
   for (const BlockId id : shapes_.order) {
     const ir::Block& block = function_.blocks[id];
-    bool loses = is_partial(id) && block.terminator == ir::Terminator::kExit;
-    for (const BlockId succ : block.succs) {
-      if (!shapes_.is_kill[succ]) continue;
-      if (is_partial(id)) loses = true;
-      if (block.terminator == ir::Terminator::kBranch && !shape(block.condition).is_uniform() &&
-          !shapes_.converges[id]) {
-        always_full_ = false;
-      }
+    const bool kills = std::ranges::any_of(block.succs, [&](BlockId succ) { return shapes_.is_kill[succ]; });
+    if (is_partial(id)) {
+      if (!kills && block.terminator != ir::Terminator::kExit) continue;
+      const std::uint32_t chain = shapes_.component[id];
+      chain_loses_lanes_[chain] = true;
+      for (const BlockId one : shapes_.chains[chain]) lose_behind(one);
+    } else if (kills && block.terminator == ir::Terminator::kBranch && !shape(block.condition).is_uniform() &&
+               !shapes_.converges[id]) {
+      lose_behind(id);
     }
-    if (!loses) continue;
-    always_full_ = false;
-    if (is_partial(id)) chain_loses_lanes_[shapes_.component[id]] = true;
+  }
+  while (!behind.empty()) {
+    const BlockId id = behind.back();
+    behind.pop_back();
+    lose_behind(id);
   }
 }
 
@@ -208,7 +220,7 @@ void Emitter::emit_prologue() {
   local_offsets_ = b_.CreateAdd(
       splat(b_.CreateSub(local_base_, i64(kDeviceWindowBase))),
       b_.CreateMul(b_.CreateZExt(threads_, wide), splat(b_.CreateZExt(local_stride_, b_.getInt64Ty()))));
-  if (always_full_) {
+  if (function_.threads() % kWarpSize == 0) {
     b_.CreateStore(i32(0xFFFF'FFFF), live_);
   } else {
     b_.CreateStore(bits_of_mask(b_.CreateICmpULT(threads_, splat(i32(function_.threads())))), live_);
@@ -242,6 +254,7 @@ void Emitter::join(const Emitter& speculating) {
   create_blocks();
   find_lost_lanes();
   find_homes();
+  find_block_dependent();
   live_values_ = ir::live_values(function_);
   b_.SetInsertPoint(entry_->getTerminator());
   declare_homes(&speculating);
@@ -323,7 +336,7 @@ void Emitter::check_on_entry(BlockId id) {
 }
 
 bool Emitter::full_mask() const {
-  return always_full_ && !is_partial(block_);
+  return all_lanes_[block_] && !is_partial(block_);
 }
 
 llvm::Value* Emitter::mask() {

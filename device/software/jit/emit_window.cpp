@@ -79,7 +79,7 @@ Value* Emitter::group_base(std::size_t index) {
     const WindowGroup& group = plan_.groups[index];
     Value* low = b_.CreateAdd(scalar(group.root), i64(static_cast<std::uint64_t>(group.low)));
     base = b_.CreateIntToPtr(b_.CreateAdd(confine(low), i64(kDeviceWindowBase)), b_.getPtrTy());
-    if (group.is_constant) prefetch(group.root, base, group.high - group.low);
+    prefetch(group.root, base, group.high - group.low);
   }
   return base;
 }

@@ -242,7 +242,7 @@ class Emitter {
   std::vector<llvm::BasicBlock*> body_, check_, after_;  // by block
   std::vector<llvm::AllocaInst*> waiting_;               // by block: lanes waiting to enter it
   llvm::AllocaInst* live_ = nullptr;
-  bool always_full_ = false;
+  std::vector<bool> all_lanes_;  // by block: none has stopped before
   std::vector<bool> chain_loses_lanes_;
 
   // Of the block being emitted.

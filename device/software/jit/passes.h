@@ -19,7 +19,7 @@ struct Passes {
   bool merging = true;
   // What is loaded from local or other memory is loaded where that is decided (ir::split_loads).
   bool splitting = true;
-  // Constant memory that depends on the block is prefetched for the blocks behind it (Emitter::prefetch).
+  // Global memory that depends on the block is prefetched for the blocks behind it (Emitter::prefetch).
   bool prefetch = true;
 
   // Kernels are compiled for several blocks at a time too (ir::coarsen_grid).

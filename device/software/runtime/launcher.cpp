@@ -25,9 +25,10 @@ constexpr auto kSpin = std::chrono::microseconds(50);
 // Waking pays when what is left takes longer than this; a sleeping thread takes tens of microseconds to come.
 constexpr uint64_t kWorthWakingSpinner = 10'000;   // ns
 constexpr uint64_t kWorthWakingSleeper = 100'000;  // ns
-// What a thread takes at a time: long enough that the ticket costs nothing, short enough that all end
-// together.
-constexpr uint64_t kChunkNanoseconds = 20'000;
+// What a thread takes at a time. Long: where one thread's blocks end, what it has prefetched for those behind
+// is in the wrong thread's cache. Not so long that a thread which comes late finds nothing, or another launch
+// waits for it.
+constexpr uint64_t kChunkNanoseconds = 200'000;
 constexpr uint64_t kLastChunksNanoseconds = 1'000;
 // The caller looks this long for its helpers to leave before it sleeps: what they hold is a chunk.
 constexpr auto kLeaveSpin = std::chrono::microseconds(30);
@@ -79,11 +80,11 @@ Launcher::Job* Launcher::pick() {
   return nullptr;
 }
 
-// Smaller pieces towards the end, so that all threads end together. What another thread takes in between
-// makes this one's piece larger than it should be, and nothing else.
+// Two thirds of a fair share of what is left, so that all threads end together. What another thread takes in
+// between makes this one's piece larger than it should be, and nothing else.
 uint64_t Launcher::take(Job& job, uint64_t& first) const {
   const uint64_t taken = std::min(job.next.load(std::memory_order_relaxed), job.plan.blocks);
-  const uint64_t share = (job.plan.blocks - taken) / (uint64_t{threads()} * 2);
+  const uint64_t share = (job.plan.blocks - taken) * 2 / (uint64_t{threads()} * 3);
   const uint64_t count = std::clamp(share, job.least, job.chunk);
   first = job.next.fetch_add(count, std::memory_order_relaxed);
   return count;
@@ -161,7 +162,7 @@ Result<void> Launcher::run(const LaunchPlan& plan, BlockRunner& caller) {
       plan.nanoseconds_per_block == nullptr ? 0 : plan.nanoseconds_per_block->load(std::memory_order_relaxed);
   const uint64_t fair = std::max<uint64_t>(1, plan.blocks / (uint64_t{threads()} * 4));
   if (known != 0) {
-    job.chunk = std::clamp<uint64_t>(kChunkNanoseconds / known, 1, fair);
+    job.chunk = std::max<uint64_t>(1, kChunkNanoseconds / known);
     job.least = std::clamp<uint64_t>(kLastChunksNanoseconds / known, 1, job.chunk);
   }
 
@@ -177,7 +178,7 @@ Result<void> Launcher::run(const LaunchPlan& plan, BlockRunner& caller) {
 
   const auto start = Clock::now();
   uint64_t done = 0;
-  uint64_t mine = job.chunk;
+  uint64_t mine = std::min(job.chunk, fair);
   while (true) {
     uint64_t first = 0;
     if (!published) {
@@ -197,7 +198,7 @@ Result<void> Launcher::run(const LaunchPlan& plan, BlockRunner& caller) {
       const uint64_t elapsed = nanoseconds(Clock::now() - start);
       offer(plan.blocks - last, elapsed / done);
       // Alone and quick: larger steps, so that the clock is not read for every block.
-      if (!published && elapsed < kChunkNanoseconds) mine = std::min(mine * 2, fair);
+      if (!published && elapsed < kWorthWakingSleeper) mine = std::min(mine * 2, fair);
     }
   }
   const uint64_t elapsed = nanoseconds(Clock::now() - start);

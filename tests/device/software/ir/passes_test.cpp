@@ -332,6 +332,23 @@ TEST(LaneShapes, BranchesByDataAndBetweenKnownLanesAreNotTakenToConverge) {
   }
 }
 
+TEST(LaneShapes, EqualitiesThatOneLaneMeetsAreNotTakenToConverge) {
+  const std::string guarded =
+      " @%p0 bra $end;\n st.global.u32 [%q0], 1;\n$end: st.global.u32 [%q0+4], 2;\n ret;";
+  const Function one = prepared(kRegisters + "setp.ne.u32 %p0, %r1, %r0;\n" + guarded);
+  const Function of_two = prepared(kRegisters + "mov.u32 %r2, %ctaid.x;\n or.b32 %r2, %r2, %r1;\n" +
+                                   " setp.ne.u32 %p0, %r2, 0;\n" + guarded);
+  for (const Function* function : {&one, &of_two}) {
+    const LaneShapes shapes = analyse_lanes(*function, {.convergence = true});
+    EXPECT_EQ(std::ranges::count(shapes.converges, true), 0);
+    EXPECT_GT(std::ranges::count(shapes.partial, true), 0);
+  }
+  // Pairs of lanes that are equal: what is left of a row, say, mostly is there for all or for none.
+  const Function pairs =
+      prepared(kRegisters + "shr.u32 %r2, %r1, 1;\n setp.ne.u32 %p0, %r2, %r0;\n" + guarded);
+  EXPECT_EQ(std::ranges::count(analyse_lanes(pairs, {.convergence = true}).converges, true), 1);
+}
+
 // Once lanes have parted, which of them come to a branch is no matter of indices.
 TEST(LaneShapes, BranchesOfPartOfAWarpAreNotTakenToConverge) {
   const Function function =
