@@ -12,6 +12,7 @@
 #include "tools/vgpu-device/guests.h"
 #include "tools/vgpu-device/options.h"
 #include "tools/vgpu-device/run.h"
+#include "tools/vgpu-device/worker_places.h"
 
 namespace {
 
@@ -61,7 +62,13 @@ int main(int argc, char** argv) try {
       ->check(CLI::Range(1u, vgpu::ring::kMaxChannels));
   app.add_option("--memory", device.memory_bytes, "Bytes of device memory; default: the backend's choice")
       ->transform(CLI::AsSizeValue(false));
-  app.add_option("--threads", device.threads, "Threads that execute kernels; 0: one per processor");
+  app.add_option("--threads", device.threads,
+                 "Threads that execute kernels; 0: one per processor (of the NUMA node they are kept on)");
+  app.add_option("--numa", device.numa,
+                 "NUMA node that threads and device memory are kept on. auto: one for each guest, of which "
+                 "there are as few as possible on a node, or the fewest with enough processors for "
+                 "--threads; a number: this one; off: the system's choice")
+      ->check(vgpu::tools::numa_problem);
   app.add_option("--cache-dir", device.cache_directory, "Where compiled kernels are kept");
   app.add_option(
          "--cache-size", device.cache_bytes,

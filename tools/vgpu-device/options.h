@@ -13,6 +13,7 @@ struct DeviceOptions {
   uint32_t channels = 16;
   uint64_t memory_bytes = 0;  // 0: the backend's choice
   uint32_t threads = 0;       // 0: as many as processors
+  std::string numa = "auto";  // or "off", or the number of a node
   std::string cache_directory;
   uint64_t cache_bytes = 1ull << 30;  // of compiled kernels on disk; 0: none are kept
   std::string log_file;

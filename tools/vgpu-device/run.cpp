@@ -21,10 +21,10 @@
 #include "device/server/supervisor.h"
 #include "pci/locate.h"
 #include "ring/region.h"
-#include "tools/vgpu-device/backends.h"
 #include "tools/vgpu-device/guests.h"
 #include "tools/vgpu-device/libraries.h"
 #include "tools/vgpu-device/summary.h"
+#include "tools/vgpu-device/worker_places.h"
 
 namespace vgpu::tools {
 namespace {
@@ -40,8 +40,9 @@ constexpr std::string_view kPrivatePrefix = "vgpu-run-";
 constexpr std::string_view kSharedMemory = "/dev/shm";
 
 // Of one region, but for its path.
-device::Result<device::WorkerOptions> worker_options(const DeviceOptions& options, bool for_command) {
-  auto factory = backend_factory(options, for_command);
+device::Result<device::WorkerOptions> worker_options(const DeviceOptions& options, WorkerPlaces& places,
+                                                     bool for_command) {
+  auto factory = places.place(options, for_command);
   if (!factory) return std::unexpected(std::move(factory.error()));
   device::WorkerOptions worker;
   worker.server.geometry = device::default_geometry(options.region_bytes, options.channels);
@@ -71,7 +72,9 @@ std::expected<std::unique_ptr<Supervisor>, device::Error> start(
 
 std::expected<std::unique_ptr<Supervisor>, device::Error> start(const DeviceOptions& options,
                                                                 const std::string& path, bool for_command) {
-  auto worker = worker_options(options, for_command);
+  auto places = WorkerPlaces::create(options);
+  if (!places) return std::unexpected(std::move(places.error()));
+  auto worker = worker_options(options, *places, for_command);
   if (!worker) return std::unexpected(std::move(worker.error()));
   device::SupervisorOptions supervisor_options;
   supervisor_options.region_bytes = options.region_bytes;
@@ -89,13 +92,15 @@ std::expected<std::unique_ptr<Supervisor>, device::Error> start_guests(const Dev
   }
   const auto group = guest_group(options);
   if (!group) return fail(group.error());
+  auto places = WorkerPlaces::create(options);
+  if (!places) return std::unexpected(std::move(places.error()));
   device::SupervisorOptions supervisor_options;
   supervisor_options.region_bytes = options.region_bytes;
   for (const auto& name : options.guests) {
     DeviceOptions own = options;
     // What a worker that its guest took over leaves there is no other guest's to run.
     if (!own.cache_directory.empty()) own.cache_directory += "/guests/" + name;
-    auto worker = worker_options(own, false);
+    auto worker = worker_options(own, *places, false);
     if (!worker) return std::unexpected(std::move(worker.error()));
     const auto files = guest_files(options, name);
     worker->name = name;

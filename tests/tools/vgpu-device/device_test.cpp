@@ -1,6 +1,7 @@
 // vgpu-device as its user sees it: `run` passes everything on and leaves nothing behind.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 
 #include <filesystem>
 #include <fstream>
@@ -143,6 +144,38 @@ TEST_F(RunTest, RemovesWhatAKilledRunLeftBehind) {
   ChildProcess next(run("exit 0"));
   EXPECT_EQ(WEXITSTATUS(next.wait()), 0);
   EXPECT_FALSE(fs::exists(stale));
+}
+
+// A machine of two nodes with a processor each, made up; what is bound is bound really.
+std::vector<std::string> on_two_nodes(const std::vector<std::string>& command) {
+  std::vector<std::string> words{"/usr/bin/env", "HWLOC_SYNTHETIC=numa:2 core:1 pu:1", "HWLOC_THISSYSTEM=1"};
+  words.insert(words.end(), command.begin(), command.end());
+  return words;
+}
+
+TEST_F(RunTest, KeepsAllThreadsOfTheWorkerOnTheNodeThatWasAskedFor) {
+  cpu_set_t allowed;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof allowed, &allowed), 0);
+  if (!CPU_ISSET(0, &allowed) || CPU_COUNT(&allowed) < 2) {
+    GTEST_SKIP() << "needs processor 0 and another one";
+  }
+  // The worker is the device's first child.
+  const std::string tell =
+      "read worker rest < /proc/$PPID/task/$PPID/children; "
+      "grep -h Cpus_allowed_list: /proc/$worker/task/*/status | sort -u";
+  ChildProcess bound(on_two_nodes(run(tell, {"--numa", "0"})));
+  EXPECT_EQ(bound.read_all(), "Cpus_allowed_list:\t0\n");
+  ChildProcess off(on_two_nodes(run(tell, {"--numa", "off"})));
+  EXPECT_NE(off.read_all(), "Cpus_allowed_list:\t0\n");
+}
+
+TEST_F(RunTest, RefusesANumaNodeThatIsMissing) {
+  ChildProcess program(on_two_nodes(run("exit 0", {"--numa", "2"})), true);
+  EXPECT_THAT(program.read_all(), HasSubstr("--numa 2: there is no NUMA node 2"));
+  EXPECT_EQ(WEXITSTATUS(program.wait()), 1);
+  ChildProcess word(run("exit 0", {"--numa", "near"}), true);
+  EXPECT_THAT(word.read_all(), HasSubstr("--numa takes auto, off or the number of a node, and not near"));
+  EXPECT_NE(WEXITSTATUS(word.wait()), 0);
 }
 
 TEST(Serve, RefusesAPathInUseAndStopsOnSigterm) {
