@@ -149,7 +149,7 @@ void Emitter::find_block_dependent() {
     const auto visit = [&](const Inst& inst) {
       const auto number = static_cast<SR>(inst.imm);
       const bool depends =
-          (inst.op == ir::Op::kSpecial && number >= SR::kCtaidX && number <= SR::kCtaidZ) ||
+          (inst.op == ir::Op::kSpecial && number == SR::kCtaidX) ||
           std::ranges::any_of(inst.operands, [&](ValueId operand) { return depends_on_block_[operand]; });
       for (const ValueId result : inst.results) {
         changed |= depends && !depends_on_block_[result];

@@ -209,7 +209,7 @@ Value* Emitter::repeat_mask(std::uint32_t count) {
 // comes from. The distance is more than the rows of blocks that run together. It goes to the second-level
 // cache, which waits for more lines at a time than the first.
 void Emitter::prefetch(ValueId address, Value* pointer, std::int64_t bytes) {
-  constexpr std::int64_t kAhead = 32 << 10;
+  constexpr std::int64_t kAhead = 64 << 10;
   constexpr std::int64_t kLine = 64;
   if (!passes_.prefetch || !depends_on_block_[address]) return;
   ++counts_.prefetches;

@@ -236,7 +236,7 @@ class Emitter {
   Emitter* masked_ = nullptr;            // where lanes that do not agree go on
   ir::LiveValues live_values_;           // of the masked form
 
-  std::vector<bool> depends_on_block_;  // by value: on which block of the grid this is
+  std::vector<bool> depends_on_block_;  // by value: on ctaid.x
   std::vector<bool> needs_home_;
   std::vector<llvm::AllocaInst*> homes_;                 // by value
   std::vector<llvm::BasicBlock*> body_, check_, after_;  // by block
