@@ -10,7 +10,7 @@
 
 namespace vgpu::software {
 
-inline constexpr uint32_t kKernelAbiVersion = 2;
+inline constexpr uint32_t kKernelAbiVersion = 3;
 inline constexpr uint32_t kWarpSize = 32;
 
 // The device window: one reserved range of the worker's address space, at the same address in every
@@ -82,6 +82,7 @@ struct BlockState {
   uint64_t grid_workspace;  // %envreg1 (high) and %envreg2 (low): address in the window of the
                             // workspace of a cooperative launch, or 0
   void* runtime;            // the runtime's own
+  uint64_t masked_warps;    // the code counts warps that left its first form here (jit/emit_control.cpp)
 };
 
 // Runs warp `warp` (threads warp*32 .. warp*32+31 of the block, in CUDA's linear order) to its end.

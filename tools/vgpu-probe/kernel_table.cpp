@@ -119,22 +119,16 @@ void print_details(const KernelFigures& kernel) {
                           kernel.count("loads_gathered")));
   print_field("stores", fmt::format("{} of a row, {} scattered", kernel.count("stores_contiguous"),
                                     kernel.count("stores_scattered")));
-  print_field("branches", fmt::format("{}; lanes may part at {}, and are checked to agree at {}",
-                                      kernel.count("branches"), kernel.count("branches_parting"),
-                                      kernel.count("branches_converging")));
+  print_field("branches",
+              fmt::format("{}; lanes may part at {}, and are checked to agree at {}: {} warps went on masked",
+                          kernel.count("branches"), kernel.count("branches_parting"),
+                          kernel.count("branches_converging"), number_text(kernel.count("masked_warps"))));
   print_field("guards", fmt::format("{}; {} warps ran by the generic copy", kernel.count("guards"),
                                     number_text(figures.generic_warps)));
-  static constexpr std::array kShown = {"loads_uniform",
-                                        "loads_contiguous",
-                                        "loads_windowed",
-                                        "window_loads",
-                                        "loads_gathered",
-                                        "stores_contiguous",
-                                        "stores_scattered",
-                                        "branches",
-                                        "branches_parting",
-                                        "branches_converging",
-                                        "guards"};
+  static constexpr std::array kShown = {"loads_uniform",       "loads_contiguous", "loads_windowed",
+                                        "window_loads",        "loads_gathered",   "stores_contiguous",
+                                        "stores_scattered",    "branches",         "branches_parting",
+                                        "branches_converging", "masked_warps",     "guards"};
   for (const auto& [name, value] : kernel.counts) {
     if (std::ranges::find(kShown, name) == kShown.end()) print_field(printable(name), number_text(value));
   }

@@ -279,12 +279,18 @@ void Emitter::take_live(Emitter& speculating, const std::vector<ValueId>& live) 
   }
 }
 
+void Emitter::count_masked_warp() {
+  V at = b_.CreateConstGEP1_64(b_.getInt8Ty(), state_, offsetof(BlockState, masked_warps));
+  b_.CreateStore(b_.CreateAdd(b_.CreateLoad(b_.getInt64Ty(), at), i64(1)), at);
+}
+
 // Lanes did not agree at the end of this block: each goes its way from here, by this form.
 void Emitter::go_on_from(Emitter& speculating, BlockId id) {
   block_ = id;
   scalars_.clear();
   vectors_.clear();
   b_.SetInsertPoint(speculating.b_.GetInsertBlock());
+  count_masked_warp();
   mask_ = speculating.mask();
   mask_vector_ = nullptr;
   take_live(speculating, live_values_.out[id]);
@@ -304,6 +310,7 @@ void Emitter::go_on_at(Emitter& speculating, BlockId id) {
   scalars_.clear();
   vectors_.clear();
   b_.SetInsertPoint(speculating.b_.GetInsertBlock());
+  count_masked_warp();
   take_live(speculating, live_values_.in[id]);
   if (is_partial(id)) b_.CreateStore(speculating.mask(), waiting_[id]);
   b_.CreateBr(body_[id]);

@@ -63,6 +63,7 @@ class Emitter {
   void take(Emitter& speculating, ValueId value);
   void go_on_from(Emitter& speculating, BlockId id);
   void go_on_at(Emitter& speculating, BlockId id);
+  void count_masked_warp();
   void check_on_entry(BlockId id);
   void leave_agreed(BlockId id);
   void emit_block(BlockId id);

@@ -188,6 +188,7 @@ Result<void> BlockRunner::run_by(const KernelCodes::Code& code, uint64_t first, 
     const FloatModes modes(plan_->mxcsr);
     outcome = run_guarded(GuardRange{.kernel = true}, [this] { run_blocks(); }, &fault);
   }
+  if (state_.masked_warps != 0) plan_->codes->add_masked_warps(std::exchange(state_.masked_warps, 0));
   if (outcome == GuardOutcome::kDone) return {};
   if (on_fibers_) {
     if (std::exchange(running_, kHost) != kHost) {  // the jump came from a fiber: the thread is on its stack

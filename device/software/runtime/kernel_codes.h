@@ -40,8 +40,10 @@ class KernelCodes {
   // A part of a launch took this long by this code. Any thread.
   void measured(uint32_t index, uint64_t blocks, uint64_t nanoseconds);
 
-  // Of all codes. Any thread.
+  // Of all codes: warps that ran by the copy without guards, and that went on in the masked form. Any thread.
   [[nodiscard]] uint64_t generic_warps() const;
+  [[nodiscard]] uint64_t masked_warps() const { return masked_warps_.load(std::memory_order_relaxed); }
+  void add_masked_warps(uint64_t count) { masked_warps_.fetch_add(count, std::memory_order_relaxed); }
 
  private:
   struct Speed {
@@ -52,6 +54,7 @@ class KernelCodes {
   std::array<Speed, kMost> speeds_;
   uint32_t count_ = 0;
   std::atomic<uint32_t> chosen_{kMost};
+  std::atomic<uint64_t> masked_warps_{0};
 };
 
 // What compiling a kernel for several blocks at a time came to.

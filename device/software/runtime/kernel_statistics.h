@@ -30,6 +30,7 @@ struct KernelRecord {
   std::atomic<uint64_t> longest_nanoseconds{0};
   std::atomic<uint64_t> least_picoseconds{UINT64_MAX};  // of a launch, for each of its blocks
   std::atomic<uint64_t> generic_warps{0};               // that ran by the copy without guards
+  std::atomic<uint64_t> masked_warps{0};                // that went on in the masked form: lanes parted
   std::atomic<uint32_t> blocks_at_a_time{1};            // of the code that was last chosen
 
   void add_launch(uint64_t took_nanoseconds, uint64_t ran_blocks);
@@ -44,6 +45,7 @@ class TimedLaunch {
         blocks_(blocks),
         codes_(codes),
         generic_warps_(codes == nullptr ? 0 : codes->generic_warps()),
+        masked_warps_(codes == nullptr ? 0 : codes->masked_warps()),
         start_(std::chrono::steady_clock::now()) {}
   ~TimedLaunch() {
     const auto taken = std::chrono::steady_clock::now() - start_;
@@ -51,6 +53,7 @@ class TimedLaunch {
         static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(taken).count()), blocks_);
     if (codes_ == nullptr) return;
     record_.generic_warps.fetch_add(codes_->generic_warps() - generic_warps_, std::memory_order_relaxed);
+    record_.masked_warps.fetch_add(codes_->masked_warps() - masked_warps_, std::memory_order_relaxed);
     if (const uint32_t chosen = codes_->chosen(); chosen < codes_->count())
       record_.blocks_at_a_time.store(codes_->code(chosen).blocks_at_a_time, std::memory_order_relaxed);
   }
@@ -61,7 +64,7 @@ class TimedLaunch {
   KernelRecord& record_;
   uint64_t blocks_;
   const KernelCodes* codes_;
-  uint64_t generic_warps_;  // before
+  uint64_t generic_warps_, masked_warps_;  // before
   std::chrono::steady_clock::time_point start_;
 };
 

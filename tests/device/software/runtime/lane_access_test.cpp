@@ -6,6 +6,8 @@
 #include <stdlib.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -228,6 +230,27 @@ TEST_P(LaneAccess, GivesWhatTheOracleGives) {
 const Launch& launch_named(std::string_view name) {
   return *std::ranges::find(kLaunches, name,
                             [](const Launch& launch) { return std::string_view(launch.name); });
+}
+
+// Warps whose lanes do not agree where the code takes them to agree are counted: they run slower.
+TEST(Convergence, WarpsThatGoOnMaskedAreCounted) {
+  const std::string program = std::string(kHead) +
+                              " setp.ge.u32 %p0, %r2, %r0;\n @%p0 bra $behind;\n add.u32 %r20, %r20, %r2;\n"
+                              "$behind:\n st.global.u32 [%q2], %r20;\n ret;\n}\n";
+  const auto masked_warps = [&](std::uint32_t bound) {
+    auto backend = software::make_backend({.memory_bytes = std::uint64_t{1} << 26, .threads = 2},
+                                          software::make_jit_compiler({}));
+    EXPECT_TRUE(backend);
+    DeviceRunner device(**backend);
+    (void)outcome(device, {"bound", &program, 2, 64, bound, 0, 4}, std::uint64_t{2} << 20);
+    const auto report = device.context().kernel_figures(0);
+    EXPECT_TRUE(report);
+    const auto at = report->counts.find("masked_warps ");
+    EXPECT_NE(at, std::string::npos) << report->counts;
+    return std::strtoull(report->counts.c_str() + at + std::strlen("masked_warps "), nullptr, 10);
+  };
+  EXPECT_EQ(masked_warps(32), 0U);
+  EXPECT_EQ(masked_warps(40), 2U) << "the second warp of each of two blocks";
 }
 
 // The copy without guards is there for the warps that need it, and is made for no others.
