@@ -10,7 +10,7 @@
 
 namespace vgpu::software {
 
-inline constexpr uint32_t kKernelAbiVersion = 3;
+inline constexpr uint32_t kKernelAbiVersion = 4;
 inline constexpr uint32_t kWarpSize = 32;
 
 // The device window: one reserved range of the worker's address space, at the same address in every
@@ -29,6 +29,7 @@ inline constexpr uint32_t kMostBlocksAtATime = 4;
 inline constexpr uint64_t kSharedDistance = uint64_t{2} << 20;
 
 struct BlockState;
+struct WarpFrame;
 
 // Why a warp stopped for good. Passed to RuntimeHooks::trap.
 enum class TrapReason : uint32_t {
@@ -49,12 +50,9 @@ enum class BarrierKind : uint32_t {
 
 // What compiled code calls. The table outlives every launch. None of these throws.
 struct RuntimeHooks {
-  // bar.sync / bar.red / barrier.sync: suspends the warp until all warps of the block that have not
-  // exited (or threads / kWarpSize of them, when threads != 0) arrived at barrier `id` (0..15).
-  // `predicate`: one bit per lane, only for reductions, inactive lanes 0. `active`: the lanes that
-  // arrived. Returns the reduction over all arrived threads (0 or 1 for and/or, the count for popcount).
-  uint32_t (*barrier)(BlockState*, uint32_t warp, uint32_t id, uint32_t threads, BarrierKind kind,
-                      uint32_t predicate, uint32_t active);
+  // Makes room for `bytes` in every warp's frame, and gives back this warp's: the frames may have moved, with
+  // what is in them.
+  WarpFrame* (*grow_frames)(BlockState*, uint32_t warp, uint32_t bytes);
   // Does not return.
   void (*trap)(BlockState*, uint32_t warp, TrapReason reason, uint32_t line);
   // vprintf(format, arguments) of one lane: both are addresses in the device window, of which nothing is
@@ -85,10 +83,32 @@ struct BlockState {
   uint64_t masked_warps;    // the code counts warps that left its first form here (jit/emit_control.cpp)
 };
 
-// Runs warp `warp` (threads warp*32 .. warp*32+31 of the block, in CUDA's linear order) to its end.
-// Lanes at or beyond ntid.x*ntid.y*ntid.z are never active. MXCSR is set by the runtime to the
-// kernel's CompiledKernel::mxcsr around the call (flush-to-zero and denormals-are-zero where all
-// f32 arithmetic is .ftz).
-using WarpFunction = void (*)(BlockState*, uint32_t warp);
+// Runs warp `warp` (threads warp*32 .. warp*32+31 of the block, in CUDA's linear order) until it ends or
+// comes to a barrier, and says which (below). Lanes at or beyond ntid.x*ntid.y*ntid.z are never active. MXCSR
+// is set by the runtime to the kernel's CompiledKernel::mxcsr around the call (flush-to-zero and
+// denormals-are-zero where all f32 arithmetic is .ftz). `frame` may be null where CompiledKernel::frame_bytes
+// is 0.
+using WarpFunction = uint32_t (*)(BlockState*, uint32_t warp, WarpFrame* frame);
+
+// Where a warp that waits at a barrier goes on, and what it keeps until then: frame_bytes in all. Code has no
+// stack of its own: it leaves at a barrier by returning, and goes on when it is called again with its frame.
+struct alignas(64) WarpFrame {
+  WarpFunction code;  // to call; the runtime writes it when the warp starts, code may change it
+  uint32_t point;     // where in the code; 0: the start
+  uint32_t
+      result;  // written by the runtime: the reduction over all threads that arrived (0 or 1 for and / or)
+  // The barrier, if the code says kWarpAtBarrier.
+  uint32_t id;       // 0..15
+  uint32_t threads;  // how many it is for; 0: all of the block that have not ended
+  BarrierKind kind;
+  uint32_t predicate;  // one bit per lane, only for reductions, inactive lanes 0
+  uint32_t active;     // the lanes that arrived
+};
+
+// What a WarpFunction says.
+inline constexpr uint32_t kWarpEnded = 0;
+inline constexpr uint32_t kWarpAtSync = 1;  // + id: it waits there for all warps, without a reduction
+inline constexpr uint32_t kBarriers = 16;
+inline constexpr uint32_t kWarpAtBarrier = kWarpAtSync + kBarriers;  // the frame says which
 
 }  // namespace vgpu::software

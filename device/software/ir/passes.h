@@ -33,6 +33,14 @@ void split_loads(Function& function);
 // function is then as it was.
 [[nodiscard]] std::expected<void, std::string> coarsen_grid(Function& function, std::uint32_t factor);
 
+// Where a thread that came through a barrier of the whole block may only end, it ends in front of the
+// barrier.
+void leave_before_barriers(Function& function);
+
+// Cuts blocks behind their barriers, so that nothing in a block, its branch included, reads what was computed
+// in it before a barrier. Behind this, blocks must not be joined again.
+void end_blocks_at_barriers(Function& function);
+
 // Everything between PTX and lane shapes: lower, reduce_loops, build_ssa, simplify, merge_loads and
 // split_loads (if wanted), normalise_loops. `after`, if set, is called with the name of each pass when it is
 // done.

@@ -53,15 +53,14 @@ void emit_restart(llvm::Module& module) {
   auto* pointer = llvm::PointerType::get(context, 0);
   auto* number = llvm::Type::getInt32Ty(context);
   const llvm::FunctionCallee run = module.getOrInsertFunction(
-      kRunGenericSymbol,
-      llvm::FunctionType::get(llvm::Type::getVoidTy(context), {pointer, number, pointer}, false));
+      kRunGenericSymbol, llvm::FunctionType::get(number, {pointer, number, pointer, pointer}, false));
   llvm::Constant* copy = module.getOrInsertGlobal(kGenericCopySymbol, llvm::Type::getInt8Ty(context));
   restart->setLinkage(llvm::GlobalValue::InternalLinkage);
   restart->addFnAttr(llvm::Attribute::NoInline);
   restart->addFnAttr(llvm::Attribute::Cold);
   llvm::IRBuilder<> builder(llvm::BasicBlock::Create(context, "entry", restart));
-  builder.CreateCall(run, {restart->getArg(0), restart->getArg(1), copy});
-  builder.CreateRetVoid();
+  builder.CreateRet(
+      builder.CreateCall(run, {restart->getArg(0), restart->getArg(1), restart->getArg(2), copy}));
 }
 
 }  // namespace
@@ -159,8 +158,8 @@ std::expected<CodeGenerator::Generated, std::string> CodeGenerator::generate(
   module.setDataLayout(machine->createDataLayout());
   std::optional<Emitter> masked;
   if (form.masked != nullptr) masked.emplace(module, form.function, *form.masked, impl_->target, enabled);
-  const AccessCounts accesses = Emitter(module, form.function, form.shapes, impl_->target, enabled)
-                                    .run(kEntrySymbol, masked ? &*masked : nullptr);
+  Emitter emitter(module, form.function, form.shapes, impl_->target, enabled);
+  const AccessCounts accesses = emitter.run(kEntrySymbol, masked ? &*masked : nullptr);
   if (quick) {
     module.getFunction(kEntrySymbol)->addFnAttr(llvm::Attribute::NoInline);
     module.getFunction(kEntrySymbol)->addFnAttr(llvm::Attribute::OptimizeNone);
@@ -202,7 +201,7 @@ std::expected<CodeGenerator::Generated, std::string> CodeGenerator::generate(
     return std::unexpected("LLVM cannot write object files for this target");
   }
   emit.run(module);
-  return Generated{std::string(object.data(), object.size()), accesses};
+  return Generated{std::string(object.data(), object.size()), accesses, emitter.frame_bytes()};
 }
 
 namespace {

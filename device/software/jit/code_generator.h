@@ -40,6 +40,7 @@ class CodeGenerator {
   struct Generated {
     std::string object;
     AccessCounts accesses;
+    std::uint32_t frame_bytes = 0;  // CompiledKernel::frame_bytes
   };
   struct Form {
     const ir::Function& function;

@@ -4,6 +4,7 @@
 #include <llvm/IR/MDBuilder.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "device/software/jit/emitter.h"
 #include "device/software/ptx/ast.h"
@@ -40,13 +41,17 @@ AccessCounts Emitter::run(const std::string& symbol, Emitter* masked) {
   emit_prologue();
   if (masked_ != nullptr) masked_->join(*this);
   emit_body();
-  if (masked_ != nullptr) masked_->emit_body();
+  if (masked_ != nullptr) {
+    masked_->emit_body();
+    std::ranges::copy(masked_->resume_points_, std::back_inserter(resume_points_));
+  }
+  frame_bytes_ = leave_and_resume(*code_, resume_points_);
   return counts_;
 }
 
 void Emitter::begin_function(const std::string& symbol) {
   auto* pointer = llvm::PointerType::get(context_, 0);
-  auto* signature = llvm::FunctionType::get(b_.getVoidTy(), {pointer, b_.getInt32Ty()}, false);
+  auto* signature = llvm::FunctionType::get(b_.getInt32Ty(), {pointer, b_.getInt32Ty(), pointer}, false);
   // It may have been declared by code that calls it.
   code_ = llvm::cast<llvm::Function>(module_.getOrInsertFunction(symbol, signature).getCallee());
   code_->addFnAttr("prefer-vector-width", target_.avx512 ? "512" : "256");
@@ -58,10 +63,12 @@ void Emitter::begin_function(const std::string& symbol) {
   }
   state_ = code_->getArg(0);
   warp_ = code_->getArg(1);
+  frame_ = code_->getArg(2);
+  code_->addParamAttr(2, llvm::Attribute::NoAlias);
   entry_ = new_block("entry");
   return_ = new_block("return");
   b_.SetInsertPoint(return_);
-  b_.CreateRetVoid();
+  b_.CreateRet(i32(kWarpEnded));
   b_.SetInsertPoint(entry_);
   live_ = b_.CreateAlloca(b_.getInt32Ty());
 }
@@ -240,6 +247,7 @@ void Emitter::join(const Emitter& speculating) {
   live_ = speculating.live_;
   state_ = speculating.state_;
   warp_ = speculating.warp_;
+  frame_ = speculating.frame_;
   hooks_ = speculating.hooks_;
   params_ = speculating.params_;
   globals_ = speculating.globals_;

@@ -305,8 +305,7 @@ void Emitter::guard_wrap(const Inst& inst) {
     restart_ = new_block("restart");
     b_.SetInsertPoint(restart_);
     const llvm::FunctionCallee plain = module_.getOrInsertFunction(kPlainSymbol, code_->getFunctionType());
-    b_.CreateCall(plain, {state_, warp_});
-    b_.CreateRetVoid();
+    b_.CreateRet(b_.CreateCall(plain, {state_, warp_, frame_}));
   }
   b_.CreateCondBr(fits, next, restart_, llvm::MDBuilder(context_).createLikelyBranchWeights());
   b_.SetInsertPoint(next);

@@ -281,18 +281,72 @@ Value* Emitter::hook(std::size_t offset) {
   return b_.CreateLoad(b_.getPtrTy(), b_.CreateConstGEP1_64(b_.getInt8Ty(), hooks_, offset));
 }
 
-void Emitter::emit_barrier(const Inst& inst) {
-  auto* i32_type = b_.getInt32Ty();
-  auto* signature = llvm::FunctionType::get(
-      i32_type, {b_.getPtrTy(), i32_type, i32_type, i32_type, i32_type, i32_type, i32_type}, false);
+// The block's only warp waits for nobody.
+bool Emitter::passes_at_once(const Inst& barrier) const {
+  const ValueId threads = barrier.operands[1];
+  return function_.threads() <= kWarpSize && function_.is_constant(threads) &&
+         function_.values[threads].bits <= kWarpSize;
+}
+
+void Emitter::pass_barrier(const Inst& inst) {
+  const auto kind = static_cast<BarrierKind>(inst.sub);
+  if (kind == BarrierKind::kSync || kind == BarrierKind::kArrive) return define(inst.results[0], i32(0));
+  Value* holds = b_.CreateAnd(bits_of_mask(vector(inst.operands[2])), mask());
+  if (kind == BarrierKind::kReducePopcount)
+    return define(inst.results[0], b_.CreateUnaryIntrinsic(llvm::Intrinsic::ctpop, holds));
+  Value* result =
+      kind == BarrierKind::kReduceAnd ? b_.CreateICmpEQ(holds, mask()) : b_.CreateICmpNE(holds, i32(0));
+  define(inst.results[0], b_.CreateZExt(result, b_.getInt32Ty()));
+}
+
+// What the function says when it leaves.
+Value* Emitter::describe_barrier(const Inst& inst) {
+  const ValueId id = inst.operands[0];
+  const ValueId threads = inst.operands[1];
+  const auto kind = static_cast<BarrierKind>(inst.sub);
+  if (kind == BarrierKind::kSync && function_.is_constant(id) && function_.is_constant(threads) &&
+      function_.values[threads].bits == 0)
+    return i32(kWarpAtSync + function_.values[id].bits % kBarriers);
+  const auto say = [&](std::size_t offset, Value* value) {
+    b_.CreateStore(value, b_.CreateConstInBoundsGEP1_64(b_.getInt8Ty(), frame_, offset));
+  };
   Value* predicate = i32(0);
-  if (inst.sub != static_cast<std::uint8_t>(BarrierKind::kSync)) {
+  if (kind != BarrierKind::kSync) {
     predicate = b_.CreateAnd(bits_of_mask(vector(inst.operands[2])), mask());
   }
-  Value* result = b_.CreateCall(signature, hook(offsetof(RuntimeHooks, barrier)),
-                                {state_, warp_, first_lane(inst.operands[0]), first_lane(inst.operands[1]),
-                                 i32(inst.sub), predicate, mask()});
-  define(inst.results[0], result);
+  say(offsetof(WarpFrame, id), first_lane(id));
+  say(offsetof(WarpFrame, threads), first_lane(threads));
+  say(offsetof(WarpFrame, kind), i32(inst.sub));
+  say(offsetof(WarpFrame, predicate), predicate);
+  say(offsetof(WarpFrame, active), mask());
+  return i32(kWarpAtBarrier);
+}
+
+// Leaves, and goes on behind here: nothing but what has a home is there then.
+void Emitter::wait(Value* stop) {
+  llvm::AllocaInst* lanes = nullptr;
+  if (is_partial(block_)) {
+    lanes = llvm::IRBuilder<>(entry_, entry_->begin()).CreateAlloca(b_.getInt32Ty());
+    b_.CreateStore(mask(), lanes);
+  }
+  auto* resume = new_block("resume");
+  resume_points_.push_back({b_.GetInsertBlock(), resume, stop});
+  b_.CreateBr(resume);
+  b_.SetInsertPoint(resume);
+  scalars_.clear();
+  vectors_.clear();
+  mask_vector_ = nullptr;
+  mask_ = lanes == nullptr ? nullptr : b_.CreateLoad(b_.getInt32Ty(), lanes);
+}
+
+// The last instruction of its block (ir::end_blocks_at_barriers).
+void Emitter::emit_barrier(const Inst& inst) {
+  if (passes_at_once(inst)) return pass_barrier(inst);
+  wait(describe_barrier(inst));
+  const auto kind = static_cast<BarrierKind>(inst.sub);
+  if (kind == BarrierKind::kSync || kind == BarrierKind::kArrive) return define(inst.results[0], i32(0));
+  Value* at = b_.CreateConstInBoundsGEP1_64(b_.getInt8Ty(), frame_, offsetof(WarpFrame, result));
+  define(inst.results[0], b_.CreateLoad(b_.getInt32Ty(), at));
 }
 
 void Emitter::emit_trap(Value* reason, std::uint32_t line) {

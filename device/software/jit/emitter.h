@@ -20,6 +20,7 @@
 #include "device/software/ir/liveness.h"
 #include "device/software/jit/access_counts.h"
 #include "device/software/jit/passes.h"
+#include "device/software/jit/resume_points.h"
 #include "device/software/jit/window_plan.h"
 
 namespace vgpu::software::jit {
@@ -41,6 +42,8 @@ class Emitter {
           Passes passes);
   // `masked`: emits the same kernel without converging branches; run() drives it.
   AccessCounts run(const std::string& symbol, Emitter* masked = nullptr);
+  // What a warp's frame takes (CompiledKernel::frame_bytes), after run().
+  [[nodiscard]] std::uint32_t frame_bytes() const { return frame_bytes_; }
 
  private:
   using V = llvm::Value*;
@@ -207,6 +210,10 @@ class Emitter {
   void emit_atomic(const Inst& inst);
   void emit_shfl(const Inst& inst);
   void emit_barrier(const Inst& inst);
+  [[nodiscard]] bool passes_at_once(const Inst& barrier) const;
+  void pass_barrier(const Inst& inst);
+  V describe_barrier(const Inst& inst);
+  void wait(V stop);
   V permute(V value, V lanes);
   V match(V value);
   V first_lane(ValueId id);  // of the active lanes
@@ -257,9 +264,12 @@ class Emitter {
   std::vector<V> group_base_;
   std::vector<std::pair<V, V>> group_bounds_;
 
+  std::vector<ResumePoint> resume_points_;
+  std::uint32_t frame_bytes_ = 0;
+
   // Read once in the prologue.
-  V state_ = nullptr, warp_ = nullptr, hooks_ = nullptr, params_ = nullptr, globals_ = nullptr,
-    cancel_ = nullptr;
+  V state_ = nullptr, warp_ = nullptr, frame_ = nullptr, hooks_ = nullptr, params_ = nullptr,
+    globals_ = nullptr, cancel_ = nullptr;
   V shared_base_ = nullptr, shared_limit_ = nullptr, shared_bytes_ = nullptr, local_base_ = nullptr;
   V local_stride_ = nullptr, local_offsets_ = nullptr, threads_ = nullptr;
   std::map<std::pair<llvm::Type*, unsigned>, V> scratch_;

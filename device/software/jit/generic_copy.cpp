@@ -20,14 +20,14 @@ WarpFunction GenericCopy::entry() noexcept {
   const std::lock_guard lock(mutex_);
   if (std::exchange(tried_, true)) return entry_.load(std::memory_order_relaxed);
   try {
-    // The caller's stack may be a fiber's, and its arithmetic may flush to zero: the compiler bears neither.
-    // A thread starts with the modes of the one that started it.
+    // The caller's stack may be nearly full, and its arithmetic may flush to zero: the compiler bears
+    // neither. A thread starts with the modes of the one that started it.
     std::thread maker([this] {
       _mm_setcsr(0x1F80);
       try {
-        code_ = make_();
+        made_ = make_();
       } catch (const std::exception&) {
-        code_ = nullptr;
+        made_.code = nullptr;
       }
       make_ = nullptr;  // with all that it was made from
     });
@@ -35,22 +35,28 @@ WarpFunction GenericCopy::entry() noexcept {
   } catch (const std::system_error&) {
     return nullptr;
   }
-  if (code_) entry_.store(reinterpret_cast<WarpFunction>(code_->address()), std::memory_order_release);
+  if (made_.code)
+    entry_.store(reinterpret_cast<WarpFunction>(made_.code->address()), std::memory_order_release);
   return entry_.load(std::memory_order_relaxed);
 }
 
-void GenericCopy::run(BlockState* state, std::uint32_t warp) noexcept {
+std::uint32_t GenericCopy::run(BlockState* state, std::uint32_t warp, WarpFrame* frame) noexcept {
   warps_.fetch_add(1, std::memory_order_relaxed);
   const WarpFunction code = entry();
   if (code == nullptr) {
     state->hooks->trap(state, warp, TrapReason::kNoCode, 0);
-    return;
+    return kWarpEnded;
   }
-  code(state, warp);
+  if (made_.frame_bytes != 0) {
+    frame = state->hooks->grow_frames(state, warp, made_.frame_bytes);
+    frame->code = code;
+  }
+  return code(state, warp, frame);
 }
 
-extern "C" void vgpu_run_generic(BlockState* state, std::uint32_t warp, GenericCopy* copy) {
-  copy->run(state, warp);
+extern "C" std::uint32_t vgpu_run_generic(BlockState* state, std::uint32_t warp, WarpFrame* frame,
+                                          GenericCopy* copy) {
+  return copy->run(state, warp, frame);
 }
 
 }  // namespace vgpu::software::jit

@@ -16,17 +16,20 @@ class LoadedCode;
 
 class GenericCopy {
  public:
-  // Null: it cannot be made.
-  using Make = std::function<std::unique_ptr<LoadedCode>()>;
+  struct Code {
+    std::unique_ptr<LoadedCode> code;  // null: it cannot be made
+    std::uint32_t frame_bytes = 0;
+  };
+  using Make = std::function<Code()>;
   // `make` is called at most once, on a thread of its own.
   explicit GenericCopy(Make make);
   ~GenericCopy();
   GenericCopy(const GenericCopy&) = delete;
   GenericCopy& operator=(const GenericCopy&) = delete;
 
-  // Runs the warp from its start. Any thread, also on a small stack and with the kernel's floating point
-  // modes.
-  void run(BlockState* state, std::uint32_t warp) noexcept;
+  // Runs the warp from its start, as a WarpFunction does; behind a barrier the warp's frame goes on with the
+  // copy by itself. Any thread, also with the kernel's floating point modes.
+  std::uint32_t run(BlockState* state, std::uint32_t warp, WarpFrame* frame) noexcept;
   // How many warps it ran.
   [[nodiscard]] std::uint64_t warps() const noexcept { return warps_.load(std::memory_order_relaxed); }
 
@@ -39,12 +42,13 @@ class GenericCopy {
   std::mutex mutex_;
   bool tried_ = false;
   Make make_;
-  std::unique_ptr<LoadedCode> code_;
+  Code made_;  // before entry_ is set
 };
 
 // What compiled code calls with its copy, and how it calls the copy.
 inline constexpr const char* kRunGenericSymbol = "vgpu_run_generic";
 inline constexpr const char* kGenericCopySymbol = "vgpu_generic_copy";
-extern "C" void vgpu_run_generic(BlockState* state, std::uint32_t warp, GenericCopy* copy);
+extern "C" std::uint32_t vgpu_run_generic(BlockState* state, std::uint32_t warp, WarpFrame* frame,
+                                          GenericCopy* copy);
 
 }  // namespace vgpu::software::jit

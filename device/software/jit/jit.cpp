@@ -8,7 +8,6 @@
 #include <optional>
 
 #include "device/software/ir/lane_shapes.h"
-#include "device/software/ir/meets_once.h"
 #include "device/software/ir/passes.h"
 #include "device/software/jit/code_generator.h"
 #include "device/software/jit/disk_cache.h"
@@ -38,18 +37,22 @@ bool asks_for_generic_copy(const std::string& object) {
   return object.find(kGenericCopySymbol) != std::string::npos;
 }
 
-// An entry of the disk cache is the counts, then the object file.
+// An entry of the disk cache is what is known of the code, then the object file.
+struct EntryHead {
+  AccessCounts accesses;
+  std::uint32_t frame_bytes = 0;
+};
 std::string pack(const CodeGenerator::Generated& generated) {
-  std::string entry(sizeof(AccessCounts), '\0');
-  std::memcpy(entry.data(), &generated.accesses, sizeof(AccessCounts));
+  const EntryHead head{.accesses = generated.accesses, .frame_bytes = generated.frame_bytes};
+  std::string entry(sizeof head, '\0');
+  std::memcpy(entry.data(), &head, sizeof head);
   return entry + generated.object;
 }
 std::optional<CodeGenerator::Generated> unpack(const std::string& entry) {
-  if (entry.size() < sizeof(AccessCounts)) return std::nullopt;
-  CodeGenerator::Generated generated;
-  std::memcpy(&generated.accesses, entry.data(), sizeof(AccessCounts));
-  generated.object = entry.substr(sizeof(AccessCounts));
-  return generated;
+  EntryHead head;
+  if (entry.size() < sizeof head) return std::nullopt;
+  std::memcpy(&head, entry.data(), sizeof head);
+  return CodeGenerator::Generated{entry.substr(sizeof head), head.accesses, head.frame_bytes};
 }
 
 // A kernel's form with its lane shapes, and what its code goes on by where lanes do not agree as it runs.
@@ -105,7 +108,7 @@ struct Jit::Impl {
   [[nodiscard]] std::expected<void, std::string> link(LinkedKernel& kernel, const std::string& object,
                                                       std::shared_ptr<const ir::Function> function,
                                                       const std::string& key);
-  [[nodiscard]] std::unique_ptr<LoadedCode> make_generic(ir::Function function, const std::string& key);
+  [[nodiscard]] GenericCopy::Code make_generic(ir::Function function, const std::string& key);
   [[nodiscard]] std::expected<ir::Function, Error> prepare(const ptx::Module& module, std::string_view kernel,
                                                            const LaunchShape& shape) const;
 
@@ -148,8 +151,12 @@ std::expected<ir::Function, Error> Jit::Impl::prepare(const ptx::Module& module,
           Error{ErrorKind::kUnsupported, "not several blocks at a time: " + coarsened.error()});
     }
     after("coarsen_grid", *prepared);
-    if (!broken.empty()) return std::unexpected(Error{ErrorKind::kInternal, broken});
   }
+  ir::leave_before_barriers(*prepared);
+  after("leave_before_barriers", *prepared);
+  ir::end_blocks_at_barriers(*prepared);
+  after("end_blocks_at_barriers", *prepared);
+  if (!broken.empty()) return std::unexpected(Error{ErrorKind::kInternal, broken});
   return std::move(*prepared);
 }
 
@@ -167,34 +174,35 @@ std::expected<void, std::string> Jit::Impl::link(LinkedKernel& kernel, const std
 }
 
 // Without the claims that are checked as the code runs.
-std::unique_ptr<LoadedCode> Jit::Impl::make_generic(ir::Function function, const std::string& key) {
+GenericCopy::Code Jit::Impl::make_generic(ir::Function function, const std::string& key) {
   const auto start = std::chrono::steady_clock::now();
   const std::string entry = digest(key);
-  std::unique_ptr<LoadedCode> code;
+  GenericCopy::Code made;
+  const auto link_generated = [&](const CodeGenerator::Generated& generated) {
+    auto linked = generator.link(generated.object, nullptr);
+    if (linked) made = {std::move(*linked), generated.frame_bytes};
+    return linked.has_value();
+  };
   if (const auto stored = cache.load(entry)) {
-    if (auto linked = generator.link(*stored, nullptr)) {
-      code = std::move(*linked);
-      cache_hits.fetch_add(1);
-    }
+    const auto generated = unpack(*stored);
+    if (generated && link_generated(*generated)) cache_hits.fetch_add(1);
   }
-  if (!code) {
+  if (!made.code) {
     ir::LaneShapes shapes = ir::analyse_lanes(function);
     ir::keep_live_outs(function, shapes);
     const auto generated =
         generator.generate({function, shapes}, true, Passes::none(), options.verify, options.dump);
-    if (generated) {
-      if (auto linked = generator.link(generated->object, nullptr)) {
-        code = std::move(*linked);
-        cache.store(entry, generated->object);
-        compiled.fetch_add(1);
-      }
+    if (generated && link_generated(*generated)) {
+      cache.store(entry, pack(*generated));
+      compiled.fetch_add(1);
+    } else {
+      failures.fetch_add(1);
     }
-    if (!code) failures.fetch_add(1);
   }
   const auto taken = std::chrono::steady_clock::now() - start;
   nanoseconds.fetch_add(
       static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(taken).count()));
-  return code;
+  return made;
 }
 
 std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::Impl::compile(const ptx::Module& module,
@@ -209,8 +217,6 @@ std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::Impl::compile(c
   if (options.dump) options.dump("ir", text);
 
   auto result = std::make_shared<LinkedKernel>();
-  result->uses_barriers = function->uses_barriers;
-  result->meets_once = ir::meets_once(*function);
   result->static_shared_bytes = function->static_shared_bytes;
   result->dynamic_shared_offset = function->dynamic_shared_offset;
   result->local_bytes = function->local_bytes;
@@ -238,6 +244,7 @@ std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::Impl::compile(c
       if (link(*result, entry->object, unchanged, key)) {
         result->from_cache = true;
         result->accesses = entry->accesses;
+        result->frame_bytes = entry->frame_bytes;
         result->code_bytes = static_cast<std::uint32_t>(entry->object.size());
         cache_hits.fetch_add(1);
       }
@@ -259,6 +266,7 @@ std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::Impl::compile(c
       return std::unexpected(Error{ErrorKind::kInternal, linked.error()});
     }
     result->accesses = generated->accesses;
+    result->frame_bytes = generated->frame_bytes;
     result->code_bytes = static_cast<std::uint32_t>(generated->object.size());
     cache.store(key, pack(*generated));
     compiled.fetch_add(1);

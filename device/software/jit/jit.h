@@ -61,9 +61,8 @@ class CompiledKernel {
   CompiledKernel& operator=(const CompiledKernel&) = delete;
 
   WarpFunction entry = nullptr;
-  bool uses_barriers = false;  // false: the warps of a block may run one after another, without fibers
-  // The warps of a block meet at one barrier, all that are alive, and nobody waits again (ir/meets_once.h).
-  bool meets_once = false;
+  // Of a warp's frame, at most (generic_copy.h may ask for more); 0: warps never wait, and need none.
+  std::uint32_t frame_bytes = 0;
   std::uint32_t static_shared_bytes = 0;  // as ptx::layout_shared places it; dynamic shared memory follows at
   std::uint32_t dynamic_shared_offset = 0;  // this offset: BlockState::shared_bytes = offset + dynamic bytes
   std::uint32_t local_bytes = 0;            // per thread

@@ -12,24 +12,24 @@ namespace vgpu::software {
 
 class Barriers {
  public:
-  static constexpr uint32_t kCount = 16;
-
   void start(uint32_t warps) {
     alive_ = warps;
     for (; open_ != 0; open_ &= open_ - 1) barriers_[lowest(open_)] = {};
   }
   [[nodiscard]] uint32_t alive() const { return alive_; }
+  // Nobody has arrived at any barrier that is not complete.
+  [[nodiscard]] bool empty() const { return open_ == 0; }
 
   struct Completion {
     bool complete = false;
     bool reduces = false;   // the result is asked for; otherwise it is 0
-    uint32_t released = 0;  // one bit per warp that waits, without the one that arrived last
+    uint32_t released = 0;  // one bit per warp that waits, the one that arrived last among them
     uint32_t result = 0;
   };
 
   Completion arrive(uint32_t warp, uint32_t id, uint32_t threads, BarrierKind kind, uint32_t predicate,
                     uint32_t active) {
-    id %= kCount;
+    id %= kBarriers;
     Barrier& barrier = barriers_[id];
     if (barrier.arrived == 0) {
       barrier.needed = threads / kWarpSize + (threads % kWarpSize != 0 ? 1 : 0);
@@ -41,11 +41,8 @@ class Barriers {
       barrier.count += static_cast<uint32_t>(std::popcount(predicate & active));
       barrier.all = barrier.all && (predicate & active) == active;
     }
-    if (!complete(barrier)) {
-      if (kind != BarrierKind::kArrive) barrier.waiting |= uint32_t{1} << warp;
-      return {};
-    }
-    return release(id);
+    if (kind != BarrierKind::kArrive) barrier.waiting |= uint32_t{1} << warp;
+    return complete(barrier) ? release(id) : Completion{};
   }
 
   // A warp ended: every barrier of the whole block that now has all others is complete. Calls
@@ -102,7 +99,7 @@ class Barriers {
 
   uint32_t alive_ = 0;
   uint32_t open_ = 0;  // one bit per barrier somebody arrived at; all others are as new
-  std::array<Barrier, kCount> barriers_{};
+  std::array<Barrier, kBarriers> barriers_{};
 };
 
 }  // namespace vgpu::software

@@ -6,19 +6,15 @@
 #include <xmmintrin.h>
 
 #include <bit>
-#include <boost/context/detail/fcontext.hpp>
 #include <chrono>
 #include <cstring>
 #include <utility>
 
 #include "device/software/runtime/device_printf.h"
 #include "device/software/runtime/fault_guard.h"
-#include "device/software/runtime/sanitizer_fibers.h"
 
 namespace vgpu::software {
 namespace {
-
-namespace context = boost::context::detail;
 
 // Shared memory: one slot for each number of pages, mapped exactly that far, since compiled code relies on
 // the first page behind a block's shared memory, and the one before it, to fault. Slots instead of changed
@@ -32,6 +28,10 @@ static_assert(kSharedSlotStride / 2 >= kMaxSharedBytes + kPageBytes);
 static_assert(kSharedDistance >= kSharedSlots * kSharedSlotStride);
 
 constexpr uint32_t kDefaultMxcsr = 0x1F80;
+
+uint32_t lowest(uint32_t warps) {
+  return static_cast<uint32_t>(std::countr_zero(warps));
+}
 
 // The host's floating point modes, also when a kernel is left by a jump.
 class FloatModes {
@@ -52,9 +52,10 @@ class FloatModes {
 struct BlockRunner::Hooks {
   static BlockRunner& runner(BlockState* state) { return *static_cast<BlockRunner*>(state->runtime); }
 
-  static uint32_t barrier(BlockState* state, uint32_t warp, uint32_t id, uint32_t threads, BarrierKind kind,
-                          uint32_t predicate, uint32_t active) {
-    return runner(state).wait_at_barrier(warp, id, threads, kind, predicate, active);
+  static WarpFrame* grow_frames(BlockState* state, uint32_t warp, uint32_t bytes) {
+    BlockRunner& self = runner(state);
+    if (!self.frames_.reserve(bytes)) self.fail(Failure::kNoFrames, warp, 0);
+    return self.frames_[warp];
   }
 
   static void trap(BlockState* state, uint32_t warp, TrapReason reason, uint32_t line) {
@@ -83,18 +84,7 @@ struct BlockRunner::Hooks {
     return count;
   }
 
-  static void fiber(context::transfer_t from) {
-    auto& self = *static_cast<BlockRunner*>(from.data);
-    self.fibers_[self.previous_] = from.fctx;
-    arrived_on_stack(nullptr, self.previous_ == kHost ? &self.host_stack_ : nullptr);
-    self.run_as_fiber();
-    self.previous_ = std::exchange(self.running_, kHost);
-    leaving_stack(nullptr, self.host_stack_);
-    context::jump_fcontext(self.fibers_[kHost], nullptr);
-    __builtin_unreachable();
-  }
-
-  static constexpr RuntimeHooks kTable{.barrier = barrier, .trap = trap, .vprintf = print};
+  static constexpr RuntimeHooks kTable{.grow_frames = grow_frames, .trap = trap, .vprintf = print};
 };
 
 // ---- preparing ----
@@ -130,10 +120,9 @@ Result<void> BlockRunner::prepare(const LaunchPlan& plan) {
     owner_ = plan.context_id;
   }
   warps_ = plan.warps();
-  on_fibers_ = plan.uses_barriers && warps_ > 1;
-  if (on_fibers_) {
-    if (const auto reserved = stacks_.reserve(warps_); !reserved) return reserved;
-  }
+  const uint32_t frame_bytes = plan.codes->frame_bytes();
+  may_wait_ = frame_bytes != 0;
+  if (const auto reserved = frames_.reserve(frame_bytes); !reserved) return reserved;
   plan_ = &plan;
   state_ = plan.prototype;
   state_.hooks = &Hooks::kTable;
@@ -190,15 +179,6 @@ Result<void> BlockRunner::run_by(const KernelCodes::Code& code, uint64_t first, 
   }
   if (state_.masked_warps != 0) plan_->codes->add_masked_warps(std::exchange(state_.masked_warps, 0));
   if (outcome == GuardOutcome::kDone) return {};
-  if (on_fibers_) {
-    if (std::exchange(running_, kHost) != kHost) {  // the jump came from a fiber: the thread is on its stack
-      leaving_stack(nullptr, host_stack_);
-      arrived_on_stack(host_fake_stack_, nullptr);
-    }
-    for (uint32_t fiber = 0; fiber < made_; ++fiber) {
-      forget_stack(stacks_.bottom(fiber), FiberStacks::kStackBytes);
-    }
-  }
   switch (outcome) {
     case GuardOutcome::kFault:
       return std::unexpected(
@@ -218,11 +198,16 @@ Result<void> BlockRunner::run_by(const KernelCodes::Code& code, uint64_t first, 
 }
 
 void BlockRunner::run_blocks() {
-  if (on_fibers_) return run_on_fibers();
   do {
     start_block();
-    // A block of one warp passes its barriers at once; others have none.
-    while (next_warp_ < warps_) run_warp(next_warp_++);
+    if (may_wait_) {
+      run_meeting_warps();
+    } else {
+      for (uint32_t warp = 0; warp < warps_; ++warp) {
+        current_ = warp;
+        entry_(&state_, warp, nullptr);
+      }
+    }
   } while (next_block());
 }
 
@@ -232,8 +217,6 @@ void BlockRunner::start_block() {
   at_a_time_ = enough ? code_->blocks_at_a_time : 1;
   entry_ = enough ? code_->kernel->entry : plan_->codes->one().entry;
   if (plan_->stop->load(std::memory_order_relaxed) != kRunning) fail(Failure::kCancelled, 0, 0);
-  barriers_.start(warps_);
-  next_warp_ = 0;
 }
 
 // False: it was the last.
@@ -251,113 +234,74 @@ bool BlockRunner::next_block() {
   return true;
 }
 
-[[gnu::always_inline]] inline void BlockRunner::run_warp(uint32_t warp) {
+// In rounds: whoever may go on does so once, in turn. So warps that let each other go again and again keep
+// nobody waiting.
+void BlockRunner::run_meeting_warps() {
+  barriers_.start(warps_);
+  for (uint32_t warp = 0; warp < warps_; ++warp) {
+    frames_[warp]->code = entry_;
+    frames_[warp]->point = 0;
+  }
+  alive_ = ready_ = ~uint32_t{0} >> (kMaxWarpsPerBlock - warps_);
+  while (alive_ != 0) {
+    if (ready_ == 0) fail(Failure::kDeadlock, 0, 0);
+    run_round(std::exchange(ready_, 0));
+  }
+}
+
+[[gnu::always_inline]] inline void BlockRunner::run_round(uint32_t warps) {
+  uint32_t left = warps == alive_ && barriers_.empty() ? run_while_alike(warps) : warps;
+  for (; left != 0; left &= left - 1) stopped(lowest(left), run_warp(lowest(left)));
+}
+
+// All warps that there are, as a rule, come to the same barrier, or end: nothing has to be counted then.
+// Gives back those that have not run yet when one does not as the others did.
+[[gnu::always_inline]] inline uint32_t BlockRunner::run_while_alike(uint32_t warps) {
+  const uint32_t stop = run_warp(lowest(warps));
+  uint32_t left = warps & (warps - 1);
+  uint32_t other = stop;
+  while (left != 0 && (other = run_warp(lowest(left))) == stop) left &= left - 1;
+  if (left == 0 && stop == kWarpEnded) {
+    alive_ = 0;
+    return 0;
+  }
+  if (left == 0 && stop < kWarpAtBarrier) {
+    ready_ = warps;
+    return 0;
+  }
+  for (uint32_t alike = warps & ~left; alike != 0; alike &= alike - 1) stopped(lowest(alike), stop);
+  if (left == 0) return 0;
+  stopped(lowest(left), other);
+  return left & (left - 1);
+}
+
+[[gnu::always_inline]] inline uint32_t BlockRunner::run_warp(uint32_t warp) {
   current_ = warp;
-  entry_(&state_, warp);
-  barriers_.exit([this](const Barriers::Completion& completion) { release(completion); });
+  WarpFrame* frame = frames_[warp];
+  return frame->code(&state_, warp, frame);
 }
 
-// ---- fibers ----
-
-void BlockRunner::run_on_fibers() {
-  made_ = idle_count_ = 0;
-  waiting_ = left_ = ready_ = 0;
-  start_block();
-  switch_to(make_fiber());
-  if constexpr (kSanitizerFollowsStacks) end_fibers();
-}
-
-// Fibers that end give back what AddressSanitizer keeps for them; without it there is nothing to give back.
-void BlockRunner::end_fibers() {
-  ending_ = true;
-  for (uint32_t fiber = 0; fiber < made_; ++fiber) switch_to(fiber);
-  ending_ = false;
-}
-
-// What a fiber does from its first block to the last.
-void BlockRunner::run_as_fiber() {
-  while (!ending_) {
-    if (next_warp_ < warps_) {
-      run_warp(next_warp_++);
-    } else if (barriers_.alive() > 0) {
-      idle_[idle_count_++] = static_cast<uint8_t>(running_);
-      switch_away();
-    } else if (next_block()) {
-      start_block();
-    } else {
-      switch_to(kHost);
-    }
+void BlockRunner::stopped(uint32_t warp, uint32_t stop) {
+  if (stop == kWarpEnded) {
+    alive_ &= ~(uint32_t{1} << warp);
+    barriers_.exit([this](const Barriers::Completion& completion) { release(completion); });
+    return;
   }
+  const WarpFrame& frame = *frames_[warp];
+  const bool is_sync = stop < kWarpAtBarrier;
+  const auto kind = is_sync ? BarrierKind::kSync : frame.kind;
+  const auto completion =
+      is_sync ? barriers_.arrive(warp, stop - kWarpAtSync, 0, kind, 0, 0)
+              : barriers_.arrive(warp, frame.id, frame.threads, kind, frame.predicate, frame.active);
+  if (kind == BarrierKind::kArrive) ready_ |= uint32_t{1} << warp;
+  if (completion.complete) release(completion);
 }
 
-uint32_t BlockRunner::make_fiber() {
-  const uint32_t fiber = made_++;
-  fibers_[fiber] = context::make_fcontext(stacks_.top(fiber), FiberStacks::kStackBytes / 2, Hooks::fiber);
-  return fiber;
-}
-
-// Returns when somebody switches back.
-[[gnu::always_inline]] inline void BlockRunner::switch_to(uint32_t fiber) {
-  void* fake_stack = nullptr;
-  previous_ = std::exchange(running_, fiber);
-  leaving_stack(previous_ == kHost ? &host_fake_stack_ : &fake_stack,
-                fiber == kHost ? host_stack_ : StackBounds{stacks_.bottom(fiber), FiberStacks::kStackBytes});
-  const auto from = context::jump_fcontext(fibers_[fiber], this);
-  fibers_[previous_] = from.fctx;
-  arrived_on_stack(running_ == kHost ? host_fake_stack_ : fake_stack, nullptr);
-}
-
-// Lets another warp go on: first those that have not started, then in turn those that a barrier let go.
-[[gnu::always_inline]] inline void BlockRunner::switch_away() {
-  if (next_warp_ < warps_) return switch_to(idle_count_ > 0 ? idle_[--idle_count_] : make_fiber());
-  if (ready_ == 0) fail(Failure::kDeadlock, 0, 0);
-  const uint32_t after = (current_ + 1) % kMaxWarpsPerBlock;
-  const auto distance = static_cast<uint32_t>(std::countr_zero(std::rotr(ready_, static_cast<int>(after))));
-  const uint32_t warp = (after + distance) % kMaxWarpsPerBlock;
-  ready_ &= ~(uint32_t{1} << warp);
-  left_ &= ~(uint32_t{1} << warp);
-  switch_to(fiber_of_[warp]);
-}
-
-[[gnu::always_inline]] inline uint32_t BlockRunner::wait_at_barrier(uint32_t warp, uint32_t id,
-                                                                    uint32_t threads, BarrierKind kind,
-                                                                    uint32_t predicate, uint32_t active) {
-  const auto completion = barriers_.arrive(warp, id, threads, kind, predicate, active);
-  if (completion.complete) {
-    release(completion);
-    return completion.result;
-  }
-  if (kind == BarrierKind::kArrive) return 0;
-  if (!on_fibers_) fail(Failure::kDeadlock, warp, 0);
-  wait(warp);
-  return kind == BarrierKind::kSync ? 0 : barrier_result_[warp];
-}
-
-[[gnu::always_inline]] inline void BlockRunner::wait(uint32_t warp) {
-  const uint32_t mine = uint32_t{1} << warp;
-  waiting_ |= mine;
-  if (plan_->meets_once) {
-    // The others that have not started run as calls from here: each of them arrives at the same barrier or
-    // ends, and whoever was let go never waits again, so what lies above this warp on the stack always ends.
-    const auto* here = static_cast<const std::byte*>(__builtin_frame_address(0));
-    if (stacks_.top(running_) - here <= static_cast<std::ptrdiff_t>(FiberStacks::kRoomBeneath)) {
-      while ((waiting_ & mine) != 0 && next_warp_ < warps_) run_warp(next_warp_++);
-    }
-  }
-  if ((waiting_ & mine) != 0) {
-    left_ |= mine;
-    fiber_of_[warp] = static_cast<uint8_t>(running_);
-    switch_away();
-  }
-  current_ = warp;
-}
-
-inline void BlockRunner::release(const Barriers::Completion& completion) {
-  waiting_ &= ~completion.released;
-  ready_ |= completion.released & left_;
+void BlockRunner::release(const Barriers::Completion& completion) {
+  ready_ |= completion.released;
   if (!completion.reduces) return;
   for (uint32_t left = completion.released; left != 0; left &= left - 1) {
-    barrier_result_[static_cast<uint32_t>(std::countr_zero(left))] = completion.result;
+    frames_[lowest(left)]->result = completion.result;
   }
 }
 
@@ -390,11 +334,13 @@ Error BlockRunner::explain() const {
       return {Status::kInvalidPc, at + ": call of an undefined function or through an unknown address"};
     case Failure::kNoCode:
       return {Status::kLaunchOutOfResources, at + ": its generic copy could not be compiled"};
+    case Failure::kNoFrames:
+      return {Status::kLaunchOutOfResources, at + ": no memory for what its warps keep at barriers"};
     case Failure::kBadPrint:
       return {Status::kIllegalAddress, at + ": printf was given an illegal address"};
     case Failure::kDeadlock: {
       std::string waiting;
-      for (uint32_t id = 0; id < Barriers::kCount; ++id) {
+      for (uint32_t id = 0; id < kBarriers; ++id) {
         if (barriers_.waiting(id) != 0) {
           waiting += fmt::format(" barrier {} has warps {:#x} waiting", id, barriers_.waiting(id));
         }

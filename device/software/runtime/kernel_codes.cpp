@@ -27,6 +27,12 @@ void KernelCodes::measured(uint32_t index, uint64_t blocks, uint64_t nanoseconds
   chosen_.store(static_cast<uint32_t>(fastest - begin), std::memory_order_relaxed);
 }
 
+uint32_t KernelCodes::frame_bytes() const {
+  uint32_t most = 0;
+  for (uint32_t i = 0; i < count_; ++i) most = std::max(most, codes_[i].kernel->frame_bytes);
+  return most;
+}
+
 uint64_t KernelCodes::generic_warps() const {
   uint64_t sum = 0;
   for (uint32_t i = 0; i < count_; ++i) sum += codes_[i].kernel->generic_warps();

@@ -40,6 +40,8 @@ class KernelCodes {
   // A part of a launch took this long by this code. Any thread.
   void measured(uint32_t index, uint64_t blocks, uint64_t nanoseconds);
 
+  // Enough for each of the codes.
+  [[nodiscard]] uint32_t frame_bytes() const;
   // Of all codes: warps that ran by the copy without guards, and that went on in the masked form. Any thread.
   [[nodiscard]] uint64_t generic_warps() const;
   [[nodiscard]] uint64_t masked_warps() const { return masked_warps_.load(std::memory_order_relaxed); }

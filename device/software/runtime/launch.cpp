@@ -145,8 +145,6 @@ Result<void> SoftwareContext::launch(uint32_t stream, const protocol::LaunchRequ
 
   LaunchPlan plan;
   plan.codes = &codes;
-  plan.uses_barriers = compiled.uses_barriers;
-  plan.meets_once = compiled.meets_once;
   plan.mxcsr = compiled.mxcsr;
   plan.threads = ntid[0] * ntid[1] * ntid[2];
   plan.local_stride = static_cast<uint32_t>(round_up(compiled.local_bytes, 16));

@@ -19,8 +19,6 @@ enum StopReason : uint32_t { kRunning = 0, kCancelledByOwner = 1, kLaunchFailedE
 
 struct LaunchPlan {
   KernelCodes* codes = nullptr;
-  bool uses_barriers = false;
-  bool meets_once = false;  // as jit::CompiledKernel has it
   uint32_t mxcsr = 0x1F80;
   uint32_t threads = 0;  // per block
   uint32_t local_stride = 0;

@@ -5,7 +5,6 @@
 
 #include "device/software/ir/cfg.h"
 #include "device/software/ir/lane_shapes.h"
-#include "device/software/ir/meets_once.h"
 #include "device/software/ir/passes.h"
 
 namespace vgpu::software::ir {
@@ -430,42 +429,41 @@ TEST(Print, ShowsBlocksAndOperations) {
   EXPECT_NE(text.find("store.global i32 #8 %"), std::string::npos) << text;
 }
 
-bool meets_once_of(const std::string& body) {
-  return meets_once(prepared(kRegisters + body));
+// By block, whether a barrier stands in it; a barrier that is not the last instruction counts as 2.
+std::vector<int> barriers_of(const std::string& body) {
+  Function function = prepared(kRegisters + body);
+  end_blocks_at_barriers(function);
+  EXPECT_EQ(verify(function), "");
+  std::vector<int> found;
+  for (const BlockId id : linear_order(function)) {
+    const auto& instructions = function.blocks[id].body;
+    found.push_back(0);
+    for (std::size_t i = 0; i < instructions.size(); ++i) {
+      if (function.instructions[instructions[i]].op != Op::kBarrier) continue;
+      found.back() = i + 1 == instructions.size() ? 1 : 2;
+    }
+  }
+  return found;
 }
 
-TEST(MeetsOnce, HoldsForOneBarrierOfTheWholeBlockBetweenLoopsAndBranches) {
-  EXPECT_TRUE(meets_once_of("bar.sync 0; ret;"));
-  EXPECT_TRUE(meets_once_of("mov.u32 %r1, %tid.x; setp.gt.u32 %p1, %r1, 63; @%p1 ret; bar.sync 3; ret;"));
-  EXPECT_TRUE(meets_once_of(R"(
-    ld.param.u32 %r1, [n]; mov.u32 %r2, %tid.x;
-  before: sub.u32 %r1, %r1, 1; setp.ne.u32 %p1, %r1, 0; @%p1 bra before;
-    bar.red.popc.u32 %r3, 0, %p1; st.global.u32 [%q0], %r3;
-  behind: sub.u32 %r2, %r2, 1; setp.ne.u32 %p1, %r2, 0; @%p1 bra behind;
-    ret;)"));
+TEST(EndBlocksAtBarriers, NothingStandsBehindABarrierInItsBlock) {
+  EXPECT_EQ(barriers_of("ret;"), std::vector({0}));
+  EXPECT_EQ(barriers_of("bar.sync 0; ret;"), std::vector({1}));
+  EXPECT_EQ(barriers_of("bar.sync 0; bar.sync 1; st.global.u32 [%q0], 3; ret;"), std::vector({1, 1, 0}));
 }
 
-TEST(MeetsOnce, DoesNotHoldWhereAWarpMayWaitTwiceOrForOthersThanAll) {
-  EXPECT_FALSE(meets_once_of("ret;"));
-  EXPECT_FALSE(meets_once_of("bar.sync 0; bar.sync 0; ret;"));
-  EXPECT_FALSE(meets_once_of("bar.sync 0, 64; ret;"));
-  EXPECT_FALSE(meets_once_of("bar.arrive 0, 64; ret;"));
-  EXPECT_FALSE(meets_once_of("ld.param.u32 %r1, [n]; bar.sync %r1; ret;"));
-  EXPECT_FALSE(meets_once_of(R"(
-    mov.u32 %r1, %tid.x; setp.gt.u32 %p1, %r1, 63; @%p1 bra other;
-    bar.sync 0; ret;
-  other: bar.sync 0; ret;)"));
-  EXPECT_FALSE(meets_once_of(R"(
+TEST(EndBlocksAtBarriers, BranchesAndPhisBehindABarrierReadOtherBlocks) {
+  // The whole loop is one block that goes back to itself.
+  EXPECT_EQ(barriers_of(R"(
     ld.param.u32 %r1, [n];
-  again: bar.sync 0; sub.u32 %r1, %r1, 1; setp.ne.u32 %p1, %r1, 0; @%p1 bra again;
-    ret;)"));
-  // Behind the last way back of the inner loop, inside the outer one.
-  EXPECT_FALSE(meets_once_of(R"(
-    ld.param.u32 %r1, [n];
-  outer: ld.param.u32 %r2, [n];
-  inner: sub.u32 %r2, %r2, 1; setp.ne.u32 %p1, %r2, 0; @%p1 bra inner;
-    bar.sync 0; sub.u32 %r1, %r1, 1; setp.ne.u32 %p1, %r1, 0; @%p1 bra outer;
-    ret;)"));
+  again: sub.u32 %r1, %r1, 1; setp.ne.u32 %p1, %r1, 0; bar.sync 0; @%p1 bra again;
+    ret;)"),
+            std::vector({0, 1, 0, 0}));
+  EXPECT_EQ(barriers_of(R"(
+    ld.param.u32 %r1, [n]; mov.u32 %r2, 1; setp.gt.u32 %p1, %r1, 63; @%p1 bra other;
+    add.u32 %r2, %r1, 5; bar.sync 0;
+  other: st.global.u32 [%q0], %r2; ret;)"),
+            std::vector({0, 1, 0, 0}));
 }
 
 }  // namespace

@@ -156,17 +156,17 @@ TEST_F(JitTest, SecondProcessTakesCodeFromDisk) {
   EXPECT_EQ(second.counters().compiled, 0u);
 }
 
-TEST_F(JitTest, TellsHowTheWarpsOfABlockMeetWhereverTheCodeComesFrom) {
+TEST_F(JitTest, TellsWhatWarpsKeepAtBarriersWhereverTheCodeComesFrom) {
   for (const bool from_cache : {false, true}) {
     Jit jit(options());
     const auto none = jit.compile(*module_, "store", shape(64));
-    const auto once = jit.compile(*module_, "meet", shape(64));
-    const auto twice = jit.compile(*module_, "meet_twice", shape(64));
-    ASSERT_TRUE(none && once && twice);
-    EXPECT_EQ((*once)->from_cache, from_cache);
-    EXPECT_FALSE((*none)->uses_barriers || (*none)->meets_once);
-    EXPECT_TRUE((*once)->uses_barriers && (*once)->meets_once);
-    EXPECT_TRUE((*twice)->uses_barriers && !(*twice)->meets_once);
+    const auto meets = jit.compile(*module_, "meet", shape(64));
+    const auto alone = jit.compile(*module_, "meet", shape(32));
+    ASSERT_TRUE(none && meets && alone);
+    EXPECT_EQ((*meets)->from_cache, from_cache);
+    EXPECT_EQ((*none)->frame_bytes, 0u);
+    EXPECT_EQ((*alone)->frame_bytes, 0u);
+    EXPECT_GE((*meets)->frame_bytes, sizeof(WarpFrame));
   }
 }
 

@@ -1,10 +1,11 @@
-// How one thread runs blocks whose warps meet at barriers, on fibers or on top of each other: block after
-// block, kernel after kernel, and after blocks that were left in the middle.
+// How one thread runs blocks whose warps meet at barriers: block after block, kernel after kernel, and after
+// blocks that were left in the middle.
 #include "device/software/runtime/block_runner.h"
 
 #include <gtest/gtest.h>
 #include <xmmintrin.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstring>
@@ -18,9 +19,12 @@ namespace {
 
 using testing::back_edge;
 using testing::device;
+using testing::kept;
 using testing::parameter;
 using testing::reduce;
 using testing::sync;
+using testing::sync_some;
+using testing::wait_at;
 
 uint32_t warps_of(const BlockState* state) {
   return (state->ntid[0] + kWarpSize - 1) / kWarpSize;
@@ -52,33 +56,49 @@ uint32_t sum(const BlockState* state) {
   return all;
 }
 
-void sum_once(BlockState* state, uint32_t warp) {
-  contribute(state, warp);
-  sync(state, warp);
-  answer(state, warp, sum(state));
-}
-// Three of these fit on top of each other.
-void sum_once_deep(BlockState* state, uint32_t warp) {
-  volatile std::byte frame[100 * 1024];
-  frame[0] = static_cast<std::byte>(warp);
-  frame[sizeof frame - 1] = static_cast<std::byte>(warp);
-  sum_once(state, warp);
-  if (frame[0] != static_cast<std::byte>(warp) || frame[sizeof frame - 1] != frame[0]) answer(state, warp, 0);
-}
-void sum_often(BlockState* state, uint32_t warp) {
-  uint32_t last = 0;
-  for (int round = 0; round < 5; ++round) {
+uint32_t sum_once(BlockState* state, uint32_t warp, WarpFrame* frame) {
+  if (frame->point == 0) {
     contribute(state, warp);
-    sync(state, warp);
-    last = sum(state);
-    sync(state, warp);
-    device<uint32_t>(shared(state, warp)) = 0;
-    sync(state, warp, 3);
+    return sync(frame, 1);
   }
-  answer(state, warp, last);
+  answer(state, warp, sum(state));
+  return kWarpEnded;
 }
-void alone(BlockState* state, uint32_t warp) {
+// What it keeps fills its frame, which is larger than a page.
+constexpr uint32_t kLargeFrame = 5000;
+uint32_t sum_with_large_frame(BlockState* state, uint32_t warp, WarpFrame* frame) {
+  auto* first = reinterpret_cast<uint32_t*>(frame + 1);
+  const uint32_t words = (kLargeFrame - sizeof(WarpFrame)) / sizeof(uint32_t);
+  const uint32_t mark = state->ctaid[0] * 100 + warp;
+  if (frame->point == 0) std::fill_n(first, words, mark);
+  const uint32_t stop = sum_once(state, warp, frame);
+  if (stop == kWarpEnded && std::count(first, first + words, mark) != words) answer(state, warp, 0);
+  return stop;
+}
+uint32_t sum_often(BlockState* state, uint32_t warp, WarpFrame* frame) {
+  uint32_t& round = kept(frame, 0);
+  uint32_t& last = kept(frame, 1);
+  switch (frame->point) {
+    case 0:
+      round = 0;
+      break;
+    case 1:
+      last = sum(state);
+      return sync(frame, 2);
+    case 2:
+      device<uint32_t>(shared(state, warp)) = 0;
+      return sync(frame, 3, 3);
+    default:
+      if (++round < 5) break;
+      answer(state, warp, last);
+      return kWarpEnded;
+  }
+  contribute(state, warp);
+  return sync(frame, 1);
+}
+uint32_t alone(BlockState* state, uint32_t warp, WarpFrame*) {
   answer(state, warp, expected_sum(state->ctaid[0], warps_of(state)));
+  return kWarpEnded;
 }
 
 [[gnu::noinline]] uint32_t dig(volatile uint32_t* from, uint32_t depth) {
@@ -90,15 +110,14 @@ void alone(BlockState* state, uint32_t warp) {
 struct Kernel {
   const char* name = "";
   WarpFunction entry = nullptr;
-  bool uses_barriers = true;
-  bool meets_once = false;
+  uint32_t frame_bytes = sizeof(testing::HandFrame);
 };
-constexpr Kernel kSumOnce{.name = "sum_once", .entry = sum_once, .meets_once = true};
-constexpr Kernel kSumOnceDeep{.name = "sum_once_deep", .entry = sum_once_deep, .meets_once = true};
-constexpr Kernel kSumOnceOnFibers{.name = "sum_once_on_fibers", .entry = sum_once};
+constexpr Kernel kSumOnce{.name = "sum_once", .entry = sum_once};
+constexpr Kernel kSumWithLargeFrame{
+    .name = "sum_with_large_frame", .entry = sum_with_large_frame, .frame_bytes = kLargeFrame};
 constexpr Kernel kSumOften{.name = "sum_often", .entry = sum_often};
-constexpr Kernel kAlone{.name = "alone", .entry = alone, .uses_barriers = false};
-constexpr std::array kGood = {kSumOnce, kSumOnceDeep, kSumOnceOnFibers, kSumOften, kAlone};
+constexpr Kernel kAlone{.name = "alone", .entry = alone, .frame_bytes = 0};
+constexpr std::array kGood = {kSumOnce, kSumWithLargeFrame, kSumOften, kAlone};
 
 class BlockRuns : public ::testing::Test {
  protected:
@@ -130,11 +149,10 @@ class BlockRuns : public ::testing::Test {
     struct Compiled : jit::CompiledKernel {};
     const auto compiled = std::make_shared<Compiled>();
     compiled->entry = kernel.entry;
+    compiled->frame_bytes = kernel.frame_bytes;
     KernelCodes codes(compiled);
     LaunchPlan plan;
     plan.codes = &codes;
-    plan.uses_barriers = kernel.uses_barriers;
-    plan.meets_once = kernel.meets_once;
     plan.mxcsr = mxcsr;
     plan.threads = threads;
     plan.shared_bytes = 4096;
@@ -187,68 +205,69 @@ TEST_F(BlockRuns, WarpCountsAndKindsOfKernelTakeTurns) {
 }
 
 TEST_F(BlockRuns, ABlockAfterOneThatFaultedIsWhole) {
-  constexpr auto fault = [](BlockState* state, uint32_t warp) {
-    sync(state, warp);
+  constexpr auto fault = [](BlockState* state, uint32_t warp, WarpFrame* frame) -> uint32_t {
+    if (frame->point == 0) return sync(frame, 1);
     if (state->ctaid[0] == 2 && warp == argument(state)) device<uint32_t>(0) = 1;
+    return kWarpEnded;
   };
-  constexpr auto fault_among_waiting = [](BlockState* state, uint32_t warp) {
+  constexpr auto fault_among_waiting = [](BlockState* state, uint32_t warp, WarpFrame* frame) -> uint32_t {
+    if (frame->point == 1) return kWarpEnded;
     if (state->ctaid[0] == 2 && warp == argument(state)) device<uint32_t>(0) = 1;
-    sync(state, warp);
+    return sync(frame, 1);
   };
-  for (const bool once : {false, true}) {
-    for (const WarpFunction entry : {WarpFunction{fault}, WarpFunction{fault_among_waiting}}) {
-      for (uint32_t warp = 0; warp < 5; ++warp) {
-        const auto ran = run({.name = "faulting", .entry = entry, .meets_once = once}, 160, 9, warp);
-        ASSERT_FALSE(ran);
-        EXPECT_EQ(ran.error().status, Status::kIllegalAddress);
-        EXPECT_NE(ran.error().reason.find("faulting block (2, 0, 0)"), std::string::npos)
-            << ran.error().reason;
-        expect_all_good();
-      }
+  for (const WarpFunction entry : {WarpFunction{fault}, WarpFunction{fault_among_waiting}}) {
+    for (uint32_t warp = 0; warp < 5; ++warp) {
+      const auto ran = run({.name = "faulting", .entry = entry}, 160, 9, warp);
+      ASSERT_FALSE(ran);
+      EXPECT_EQ(ran.error().status, Status::kIllegalAddress);
+      EXPECT_NE(ran.error().reason.find("faulting block (2, 0, 0)"), std::string::npos) << ran.error().reason;
+      expect_all_good();
     }
   }
 }
 
+// Warp `argument` of block 1 sees that the kernel was cancelled.
+void see_cancelled(BlockState* state, uint32_t warp) {
+  if (state->ctaid[0] != 1 || warp != argument(state)) return;
+  const_cast<uint32_t&>(*state->cancel) = kCancelledByOwner;
+  back_edge(state, warp);
+}
+
 TEST_F(BlockRuns, ABlockAfterOneThatWasCancelledIsWhole) {
-  // Warp `argument` of block 1 sees that the kernel was cancelled while the others wait, or went on before
-  // it.
-  constexpr auto before = [](BlockState* state, uint32_t warp) {
-    if (state->ctaid[0] == 1 && warp == argument(state)) {
-      const_cast<uint32_t&>(*state->cancel) = kCancelledByOwner;
-      back_edge(state, warp);
-    }
-    sync(state, warp);
+  // While others wait, or went on before it.
+  constexpr auto before = [](BlockState* state, uint32_t warp, WarpFrame* frame) -> uint32_t {
+    if (frame->point == 1) return kWarpEnded;
+    see_cancelled(state, warp);
+    return sync(frame, 1);
   };
-  constexpr auto behind = [](BlockState* state, uint32_t warp) {
-    sync(state, warp);
-    if (state->ctaid[0] == 1 && warp == argument(state)) {
-      const_cast<uint32_t&>(*state->cancel) = kCancelledByOwner;
-      back_edge(state, warp);
-    }
+  constexpr auto behind = [](BlockState* state, uint32_t warp, WarpFrame* frame) -> uint32_t {
+    if (frame->point == 0) return sync(frame, 1);
+    see_cancelled(state, warp);
+    return kWarpEnded;
   };
   // The block ends; the next does not start.
-  constexpr auto between = [](BlockState* state, uint32_t warp) {
-    sync(state, warp);
+  constexpr auto between = [](BlockState* state, uint32_t warp, WarpFrame* frame) -> uint32_t {
+    if (frame->point == 0) return sync(frame, 1);
     if (state->ctaid[0] == 1 && warp == argument(state)) {
       const_cast<uint32_t&>(*state->cancel) = kCancelledByOwner;
     }
+    return kWarpEnded;
   };
-  for (const bool once : {false, true}) {
-    for (const WarpFunction entry : {WarpFunction{before}, WarpFunction{behind}, WarpFunction{between}}) {
-      for (uint32_t warp = 0; warp < 3; ++warp) {
-        const auto ran = run({.name = "cancelled", .entry = entry, .meets_once = once}, 96, 4, warp);
-        ASSERT_FALSE(ran);
-        EXPECT_EQ(ran.error().status, Status::kDeviceUnavailable) << ran.error().reason;
-        expect_all_good();
-      }
+  for (const WarpFunction entry : {WarpFunction{before}, WarpFunction{behind}, WarpFunction{between}}) {
+    for (uint32_t warp = 0; warp < 3; ++warp) {
+      const auto ran = run({.name = "cancelled", .entry = entry}, 96, 4, warp);
+      ASSERT_FALSE(ran);
+      EXPECT_EQ(ran.error().status, Status::kDeviceUnavailable) << ran.error().reason;
+      expect_all_good();
     }
   }
 }
 
 TEST_F(BlockRuns, ADeadlockIsNamedAndTheNextBlockIsWhole) {
-  constexpr auto lonely = [](BlockState* state, uint32_t warp) {
-    sync(state, warp);
-    if (state->ctaid[0] == 1 && warp == 2) sync(state, warp, 5, 64);
+  constexpr auto lonely = [](BlockState* state, uint32_t warp, WarpFrame* frame) -> uint32_t {
+    if (frame->point == 0) return sync(frame, 1);
+    if (frame->point == 1 && state->ctaid[0] == 1 && warp == 2) return sync_some(frame, 2, 5, 64);
+    return kWarpEnded;
   };
   const auto ran = run({.name = "lonely", .entry = lonely}, 128, 4);
   ASSERT_FALSE(ran);
@@ -258,76 +277,100 @@ TEST_F(BlockRuns, ADeadlockIsNamedAndTheNextBlockIsWhole) {
   expect_all_good();
 }
 
+TEST_F(BlockRuns, WarpsAtBarriersOfTheWholeBlockThatDifferAreADeadlock) {
+  constexpr auto apart = [](BlockState*, uint32_t warp, WarpFrame* frame) -> uint32_t {
+    return frame->point == 0 ? sync(frame, 1, warp == 3 ? 7 : 6) : kWarpEnded;
+  };
+  const auto ran = run({.name = "apart", .entry = apart}, 128, 2);
+  ASSERT_FALSE(ran);
+  EXPECT_EQ(ran.error().reason,
+            "kernel apart block (0, 0, 0): no warp can go on: barrier 6 has warps 0x7 waiting barrier 7 has "
+            "warps 0x8 waiting");
+  expect_all_good();
+}
+
 TEST_F(BlockRuns, WarpsThatLeaveBeforeTheBarrierHoldNobodyUp) {
   // The block's index says which of its warps leave.
-  constexpr auto some_leave = [](BlockState* state, uint32_t warp) {
-    answer(state, warp, 0);
-    if ((state->ctaid[0] >> warp & 1) != 0) return;
-    device<uint32_t>(shared(state, warp)) = 1000 + state->ctaid[0];
-    sync(state, warp);
+  constexpr auto some_leave = [](BlockState* state, uint32_t warp, WarpFrame* frame) -> uint32_t {
+    if (frame->point == 0) {
+      answer(state, warp, 0);
+      if ((state->ctaid[0] >> warp & 1) != 0) return kWarpEnded;
+      device<uint32_t>(shared(state, warp)) = 1000 + state->ctaid[0];
+      return sync(frame, 1);
+    }
     uint32_t present = 0;
     for (uint32_t other = 0; other < warps_of(state); ++other) {
       if (device<uint32_t>(shared(state, other)) == 1000 + state->ctaid[0]) present |= 1u << other;
     }
     answer(state, warp, present);
+    return kWarpEnded;
   };
-  for (const bool once : {false, true}) {
-    clear();
-    const auto ran = run({.name = "some_leave", .entry = some_leave, .meets_once = once}, 160, 32);
-    ASSERT_TRUE(ran) << ran.error().reason;
-    for (uint32_t block = 0; block < 32; ++block) {
-      for (uint32_t warp = 0; warp < 5; ++warp) {
-        EXPECT_EQ(result(block * 5 + warp), (block >> warp & 1) != 0 ? 0 : 31 & ~block)
-            << block << " " << warp;
-      }
+  clear();
+  const auto ran = run({.name = "some_leave", .entry = some_leave}, 160, 32);
+  ASSERT_TRUE(ran) << ran.error().reason;
+  for (uint32_t block = 0; block < 32; ++block) {
+    for (uint32_t warp = 0; warp < 5; ++warp) {
+      EXPECT_EQ(result(block * 5 + warp), (block >> warp & 1) != 0 ? 0 : 31 & ~block) << block << " " << warp;
     }
   }
 }
 
-TEST_F(BlockRuns, EveryWarpGetsTheReductionWhereverItWaits) {
-  constexpr auto count = [](BlockState* state, uint32_t warp) {
-    answer(state, warp, reduce(state, warp, BarrierKind::kReducePopcount, (1u << warp) - 1));
+TEST_F(BlockRuns, WarpsThatLeaveLetThoseGoWhoWaitForThem) {
+  // Warp 3 leaves in the second round, when the others already wait.
+  constexpr auto late = [](BlockState* state, uint32_t warp, WarpFrame* frame) -> uint32_t {
+    if (frame->point < 2 && (warp != 3 || frame->point == 0))
+      return sync(frame, frame->point + 1, frame->point);
+    answer(state, warp, frame->point);
+    return kWarpEnded;
   };
-  for (const bool once : {false, true}) {
-    clear();
-    const auto ran = run({.name = "count", .entry = count, .meets_once = once}, 256, 3);
-    ASSERT_TRUE(ran) << ran.error().reason;
-    for (uint32_t i = 0; i < 24; ++i) EXPECT_EQ(result(i), 28u);
-  }
+  clear();
+  const auto ran = run({.name = "late", .entry = late}, 128, 1);
+  ASSERT_TRUE(ran) << ran.error().reason;
+  for (uint32_t warp = 0; warp < 4; ++warp) EXPECT_EQ(result(warp), warp == 3 ? 1u : 2u);
 }
 
-TEST_F(BlockRuns, ManyWarpsWithDeepStacksWaitOnSeveralStacks) {
-  expect_sums(kSumOnceDeep, 1024, 5);
+TEST_F(BlockRuns, EveryWarpGetsTheReductionWhereverItWaits) {
+  constexpr auto count = [](BlockState* state, uint32_t warp, WarpFrame* frame) -> uint32_t {
+    if (frame->point == 0)
+      return reduce(state, warp, frame, 1, BarrierKind::kReducePopcount, (1u << warp) - 1);
+    answer(state, warp, frame->result);
+    return kWarpEnded;
+  };
+  clear();
+  const auto ran = run({.name = "count", .entry = count}, 256, 3);
+  ASSERT_TRUE(ran) << ran.error().reason;
+  for (uint32_t i = 0; i < 24; ++i) EXPECT_EQ(result(i), 28u);
 }
 
-TEST_F(BlockRuns, AStackThatOverflowsAboveWaitingWarpsEndsTheKernelOnly) {
-  constexpr auto overflow = [](BlockState* state, uint32_t warp) {
+TEST_F(BlockRuns, AStackThatOverflowsWhileWarpsWaitEndsTheKernelOnly) {
+  constexpr auto overflow = [](BlockState* state, uint32_t warp, WarpFrame* frame) -> uint32_t {
+    if (frame->point == 1) return kWarpEnded;
     if (warp == 3) {
       volatile uint32_t start = 0;
       device<uint32_t>(state->shared_base) = dig(&start, 100'000'000);
     }
-    sync(state, warp);
+    return sync(frame, 1);
   };
-  for (const bool once : {false, true}) {
-    const auto ran = run({.name = "overflow", .entry = overflow, .meets_once = once}, 128, 2);
-    ASSERT_FALSE(ran);
-    EXPECT_EQ(ran.error().status, Status::kLaunchFailed);
-    EXPECT_NE(ran.error().reason.find("the warp's stack overflowed"), std::string::npos)
-        << ran.error().reason;
-    expect_all_good();
-  }
+  const auto ran = run({.name = "overflow", .entry = overflow}, 128, 2);
+  ASSERT_FALSE(ran);
+  EXPECT_EQ(ran.error().status, Status::kLaunchFailed);
+  EXPECT_NE(ran.error().reason.find("the warp's stack overflowed"), std::string::npos) << ran.error().reason;
+  expect_all_good();
 }
 
 TEST_F(BlockRuns, ABarrierLeftHalfFullIsEmptyInTheNextBlock) {
   // One warp of two that barrier 4 is for arrives and does not wait. In the next block both wait there.
-  constexpr auto half = [](BlockState* state, uint32_t warp) {
+  constexpr auto half = [](BlockState* state, uint32_t warp, WarpFrame* frame) -> uint32_t {
     if (state->ctaid[0] == 0) {
-      if (warp == 0) state->hooks->barrier(state, warp, 4, 64, BarrierKind::kArrive, 0, 0xFFFF'FFFF);
-      return;
+      if (warp != 0 || frame->point != 0) return kWarpEnded;
+      return wait_at(frame, 1, BarrierKind::kArrive, 4, 64, 0, 0xFFFF'FFFF);
     }
-    contribute(state, warp);
-    sync(state, warp, 4, 64);
+    if (frame->point == 0) {
+      contribute(state, warp);
+      return sync_some(frame, 1, 4, 64);
+    }
     answer(state, warp, sum(state));
+    return kWarpEnded;
   };
   const auto ran = run({.name = "half", .entry = half}, 64, 2);
   ASSERT_TRUE(ran) << ran.error().reason;
@@ -337,17 +380,27 @@ TEST_F(BlockRuns, ABarrierLeftHalfFullIsEmptyInTheNextBlock) {
 
 TEST_F(BlockRuns, WarpsThatMeetAgainAndAgainDoNotKeepAnotherFromGoingOn) {
   // Warp 3 comes last and leaves; 0 and 1 could let each other go for ever, and 2 is what they wait for.
-  constexpr auto wait_by_meeting = [](BlockState* state, uint32_t warp) {
-    if (warp == 2) device<uint32_t>(shared(state, 0)) = 0;
-    sync(state, warp);
-    if (warp == 2) device<uint32_t>(shared(state, 0)) = 1;
-    uint32_t rounds = 0;
-    while (warp < 2 && device<uint32_t>(shared(state, 0)) == 0 && rounds < 1000) {
+  constexpr auto wait_by_meeting = [](BlockState* state, uint32_t warp, WarpFrame* frame) -> uint32_t {
+    uint32_t& rounds = kept(frame);
+    switch (frame->point) {
+      case 0:
+        rounds = 0;
+        if (warp == 2) device<uint32_t>(shared(state, 0)) = 0;
+        return sync(frame, 1);
+      case 1:
+        if (warp == 2) device<uint32_t>(shared(state, 0)) = 1;
+        break;
+      case 2:
+        return sync_some(frame, 3, 1, 64);
+      default:
+        break;
+    }
+    if (warp < 2 && device<uint32_t>(shared(state, 0)) == 0 && rounds < 1000) {
       ++rounds;
-      sync(state, warp, 1, 64);
-      sync(state, warp, 1, 64);
+      return sync_some(frame, 2, 1, 64);
     }
     answer(state, warp, rounds);
+    return kWarpEnded;
   };
   const auto ran = run({.name = "wait_by_meeting", .entry = wait_by_meeting}, 128, 1);
   ASSERT_TRUE(ran) << ran.error().reason;
@@ -356,20 +409,58 @@ TEST_F(BlockRuns, WarpsThatMeetAgainAndAgainDoNotKeepAnotherFromGoingOn) {
 }
 
 TEST_F(BlockRuns, EveryKernelHasItsFloatModesBeforeAndBehindABarrier) {
-  constexpr auto modes = [](BlockState* state, uint32_t warp) {
-    const uint32_t before = _mm_getcsr() & ~0x3Fu;  // without what happened so far
-    sync(state, warp);
-    answer(state, warp, before == (_mm_getcsr() & ~0x3Fu) ? before : 0);
+  constexpr auto modes = [](BlockState* state, uint32_t warp, WarpFrame* frame) -> uint32_t {
+    const uint32_t now = _mm_getcsr() & ~0x3Fu;  // without what happened so far
+    if (frame->point == 0) {
+      kept(frame) = now;
+      return sync(frame, 1);
+    }
+    answer(state, warp, kept(frame) == now ? now : 0);
+    return kWarpEnded;
   };
   const uint32_t host = _mm_getcsr();
-  for (const bool once : {false, true}) {
-    for (const uint32_t mode : {0x1F80u, 0x9FC0u, 0x1F80u}) {
-      clear();
-      ASSERT_TRUE(run({.name = "modes", .entry = modes, .meets_once = once}, 128, 3, 0, mode));
-      for (uint32_t i = 0; i < 12; ++i) EXPECT_EQ(result(i), mode & ~0x3Fu);
-      EXPECT_EQ(_mm_getcsr() & ~0x3Fu, host & ~0x3Fu);
-    }
+  for (const uint32_t mode : {0x1F80u, 0x9FC0u, 0x1F80u}) {
+    clear();
+    ASSERT_TRUE(run({.name = "modes", .entry = modes}, 128, 3, 0, mode));
+    for (uint32_t i = 0; i < 12; ++i) EXPECT_EQ(result(i), mode & ~0x3Fu);
+    EXPECT_EQ(_mm_getcsr() & ~0x3Fu, host & ~0x3Fu);
   }
+}
+
+TEST_F(BlockRuns, FramesThatGrowWhileWarpsWaitKeepWhatIsInThem) {
+  // Warp 2 of block 1 asks for room as code does that goes on by another copy.
+  constexpr auto grow = [](BlockState* state, uint32_t warp, WarpFrame* frame) -> uint32_t {
+    if (frame->point == 0) {
+      if (state->ctaid[0] == 1 && warp == 2) {
+        frame = state->hooks->grow_frames(state, warp, 3 * 4096);
+        std::memset(frame + 1, 0xFF, 3 * 4096 - sizeof *frame);
+      }
+      kept(frame) = 7 + warp;
+      return sync(frame, 1);
+    }
+    answer(state, warp, kept(frame));
+    return kWarpEnded;
+  };
+  clear();
+  const auto ran = run({.name = "grow", .entry = grow}, 128, 3);
+  ASSERT_TRUE(ran) << ran.error().reason;
+  for (uint32_t i = 0; i < 12; ++i) EXPECT_EQ(result(i), 7 + i % 4);
+  expect_all_good();
+}
+
+TEST_F(BlockRuns, AFrameBeyondAllMeasureIsRefused) {
+  const auto ran = run({.name = "hog", .entry = sum_once, .frame_bytes = WarpFrames::kMostBytes + 1}, 128, 1);
+  ASSERT_FALSE(ran);
+  EXPECT_EQ(ran.error().status, Status::kLaunchOutOfResources);
+  EXPECT_NE(ran.error().reason.find("1048577 bytes"), std::string::npos) << ran.error().reason;
+  constexpr auto grow = [](BlockState* state, uint32_t warp, WarpFrame* frame) -> uint32_t {
+    state->hooks->grow_frames(state, warp, WarpFrames::kMostBytes + 1);
+    return sync(frame, 1);
+  };
+  const auto grown = run({.name = "hog", .entry = grow}, 128, 1);
+  ASSERT_FALSE(grown);
+  EXPECT_EQ(grown.error().status, Status::kLaunchOutOfResources);
+  expect_all_good();
 }
 
 }  // namespace

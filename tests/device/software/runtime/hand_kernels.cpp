@@ -18,25 +18,31 @@ void add_one(BlockState* state, uint32_t warp) {
   });
 }
 
-void block_sum(BlockState* state, uint32_t warp) {
+uint32_t block_sum(BlockState* state, uint32_t warp, WarpFrame* frame) {
   const auto in = parameter<uint64_t>(state, 0);
   const auto out = parameter<uint64_t>(state, 8);
   const uint64_t shared = state->shared_base;
-  for_lanes(state, warp, [&](uint32_t thread) {
-    device<uint32_t>(shared + thread * 4) =
-        device<uint32_t>(in + uint64_t{state->ctaid[0] * state->ntid[0] + thread} * 4);
-  });
-  sync(state, warp);
-  for (uint32_t half = state->ntid[0] / 2; half != 0; half /= 2) {
+  uint32_t& half = kept(frame);
+  if (frame->point == 0) {
     for_lanes(state, warp, [&](uint32_t thread) {
-      if (thread < half) {
-        device<uint32_t>(shared + thread * 4) =
-            device<uint32_t>(shared + thread * 4) + device<uint32_t>(shared + (thread + half) * 4);
-      }
+      device<uint32_t>(shared + thread * 4) =
+          device<uint32_t>(in + uint64_t{state->ctaid[0] * state->ntid[0] + thread} * 4);
     });
-    sync(state, warp);
+    half = state->ntid[0] / 2;
+    return sync(frame, 1);
   }
-  if (warp == 0) device<uint32_t>(out + uint64_t{state->ctaid[0]} * 4) = device<uint32_t>(shared);
+  if (half == 0) {
+    if (warp == 0) device<uint32_t>(out + uint64_t{state->ctaid[0]} * 4) = device<uint32_t>(shared);
+    return kWarpEnded;
+  }
+  for_lanes(state, warp, [&](uint32_t thread) {
+    if (thread < half) {
+      device<uint32_t>(shared + thread * 4) =
+          device<uint32_t>(shared + thread * 4) + device<uint32_t>(shared + (thread + half) * 4);
+    }
+  });
+  half /= 2;
+  return sync(frame, 1);
 }
 
 void store_at(BlockState* state, uint32_t warp) {
@@ -58,8 +64,8 @@ void spin(BlockState* state, uint32_t warp) {
   while (device<uint32_t>(flag) == 0) back_edge(state, warp);
 }
 
-void wait_for_nobody(BlockState* state, uint32_t warp) {
-  if (warp == 0) sync(state, warp, 1, 64);
+uint32_t wait_for_nobody(BlockState*, uint32_t warp, WarpFrame* frame) {
+  return warp == 0 && frame->point == 0 ? sync_some(frame, 1, 1, 64) : kWarpEnded;
 }
 
 void add_atomically(uint64_t address, uint32_t value) {
@@ -82,30 +88,44 @@ void nothing(BlockState*, uint32_t) {}
 // ---- kernels of runtime_kernels.h ----
 
 // out[warp] = (order of arrival), over named barriers that pairs of warps share, and all three reductions
-void reductions(BlockState* state, uint32_t warp) {
-  const auto out = parameter<uint64_t>(state, 0);
-  const uint32_t odd = 0xaaaaaaaa & full_mask(state, warp);
-  const uint32_t count = reduce(state, warp, BarrierKind::kReducePopcount, odd);
-  const uint32_t all = reduce(state, warp, BarrierKind::kReduceAnd, warp == 1 ? odd : full_mask(state, warp));
-  const uint32_t any = reduce(state, warp, BarrierKind::kReduceOr, warp == 1 ? 2 : 0);
-  const uint32_t none = reduce(state, warp, BarrierKind::kReduceOr, 0);
-  const uint64_t mine = out + warp * 16;
-  device<uint32_t>(mine) = count;
-  device<uint32_t>(mine + 4) = all;
-  device<uint32_t>(mine + 8) = any;
-  device<uint32_t>(mine + 12) = none;
+uint32_t reductions(BlockState* state, uint32_t warp, WarpFrame* frame) {
+  const uint32_t full = full_mask(state, warp);
+  const uint32_t odd = 0xaaaaaaaa & full;
+  if (frame->point > 0) {
+    device<uint32_t>(parameter<uint64_t>(state, 0) + warp * 16 + (frame->point - 1) * 4) = frame->result;
+  }
+  switch (frame->point) {
+    case 0:
+      return reduce(state, warp, frame, 1, BarrierKind::kReducePopcount, odd);
+    case 1:
+      return reduce(state, warp, frame, 2, BarrierKind::kReduceAnd, warp == 1 ? odd : full);
+    case 2:
+      return reduce(state, warp, frame, 3, BarrierKind::kReduceOr, warp == 1 ? 2 : 0);
+    case 3:
+      return reduce(state, warp, frame, 4, BarrierKind::kReduceOr, 0);
+    default:
+      return kWarpEnded;
+  }
 }
 
 // Warps 0 and 1 pass values through barriers 1 and 2 while the others leave at once.
-void named_barriers(BlockState* state, uint32_t warp) {
-  if (warp > 1) return;
+uint32_t named_barriers(BlockState* state, uint32_t warp, WarpFrame* frame) {
+  if (warp > 1) return kWarpEnded;
   const auto out = parameter<uint64_t>(state, 0);
-  for (uint32_t round = 0; round < 100; ++round) {
-    if (warp == 0) device<uint32_t>(state->shared_base) = round;
-    sync(state, warp, 1, 64);
-    if (warp == 1) device<uint32_t>(out + round * 4) = device<uint32_t>(state->shared_base);
-    sync(state, warp, 2, 64);
+  uint32_t& round = kept(frame);
+  switch (frame->point) {
+    case 1:
+      if (warp == 1) device<uint32_t>(out + round * 4) = device<uint32_t>(state->shared_base);
+      return sync_some(frame, 2, 2, 64);
+    case 2:
+      if (++round == 100) return kWarpEnded;
+      break;
+    default:
+      round = 0;
+      break;
   }
+  if (warp == 0) device<uint32_t>(state->shared_base) = round;
+  return sync_some(frame, 1, 1, 64);
 }
 
 // out[thread] = what local memory held on entry; then fills it
@@ -134,10 +154,10 @@ void print(BlockState* state, uint32_t) {
 }
 
 // Meets at a barrier, then one warp faults while the others wait at the next.
-void fault_between_barriers(BlockState* state, uint32_t warp) {
-  sync(state, warp);
-  if (warp == 1) device<uint32_t>(0) = 1;
-  sync(state, warp);
+uint32_t fault_between_barriers(BlockState*, uint32_t warp, WarpFrame* frame) {
+  if (frame->point == 2) return kWarpEnded;
+  if (frame->point == 1 && warp == 1) device<uint32_t>(0) = 1;
+  return sync(frame, frame->point + 1);
 }
 
 [[gnu::noinline]] uint32_t dig(volatile uint32_t* from, uint32_t depth) {
@@ -145,10 +165,15 @@ void fault_between_barriers(BlockState* state, uint32_t warp) {
   room[0] = *from + depth;
   return depth == 0 ? room[0] : dig(room, depth - 1) + room[0];
 }
-void overflow(BlockState* state, uint32_t warp) {
-  sync(state, warp);
+uint32_t overflow(BlockState* state, uint32_t, WarpFrame* frame) {
+  if (frame->point == 0) return sync(frame, 1);
   volatile uint32_t start = 0;
   device<uint32_t>(state->shared_base) = dig(&start, 100'000'000);
+  return kWarpEnded;
+}
+
+uint32_t barriers_1000(BlockState*, uint32_t, WarpFrame* frame) {
+  return frame->point == 1000 ? kWarpEnded : sync(frame, frame->point + 1);
 }
 
 void write_mxcsr(BlockState* state, uint32_t) {
@@ -158,38 +183,33 @@ void write_mxcsr(BlockState* state, uint32_t) {
 }
 
 constexpr std::array<std::pair<std::string_view, HandKernel>, 20> kKernels{{
-    {"add_one", {.entry = add_one}},
-    {"block_sum", {.entry = block_sum, .uses_barriers = true, .static_shared_bytes = 4096}},
-    {"store_at", {.entry = store_at}},
-    {"store_shared", {.entry = store_shared}},
-    {"trap_now", {.entry = trap_now}},
-    {"spin", {.entry = spin}},
-    {"wait_for_nobody", {.entry = wait_for_nobody, .uses_barriers = true}},
-    {"bump", {.entry = bump}},
-    {"meet", {.entry = meet}},
-    {"narrow", {.entry = nothing}},
-    {"empty", {.entry = nothing}},
-    {"reductions", {.entry = reductions, .uses_barriers = true}},
-    {"named_barriers", {.entry = named_barriers, .uses_barriers = true, .static_shared_bytes = 16}},
-    {"use_local", {.entry = use_local, .local_bytes = 100}},
-    {"use_shared", {.entry = use_shared}},
-    {"print", {.entry = print}},
-    {"fault_between_barriers", {.entry = fault_between_barriers, .uses_barriers = true}},
-    {"overflow", {.entry = overflow, .uses_barriers = true}},
-    {"write_mxcsr", {.entry = write_mxcsr}},
-    {"barriers_1000",
-     {.entry =
-          [](BlockState* state, uint32_t warp) {
-            for (int i = 0; i < 1000; ++i) sync(state, warp);
-          },
-      .uses_barriers = true}},
+    {"add_one", {.entry = at_once<add_one>}},
+    {"block_sum", {.entry = block_sum, .waits = true, .static_shared_bytes = 4096}},
+    {"store_at", {.entry = at_once<store_at>}},
+    {"store_shared", {.entry = at_once<store_shared>}},
+    {"trap_now", {.entry = at_once<trap_now>}},
+    {"spin", {.entry = at_once<spin>}},
+    {"wait_for_nobody", {.entry = wait_for_nobody, .waits = true}},
+    {"bump", {.entry = at_once<bump>}},
+    {"meet", {.entry = at_once<meet>}},
+    {"narrow", {.entry = at_once<nothing>}},
+    {"empty", {.entry = at_once<nothing>}},
+    {"reductions", {.entry = reductions, .waits = true}},
+    {"named_barriers", {.entry = named_barriers, .waits = true, .static_shared_bytes = 16}},
+    {"use_local", {.entry = at_once<use_local>, .local_bytes = 100}},
+    {"use_shared", {.entry = at_once<use_shared>}},
+    {"print", {.entry = at_once<print>}},
+    {"fault_between_barriers", {.entry = fault_between_barriers, .waits = true}},
+    {"overflow", {.entry = overflow, .waits = true}},
+    {"write_mxcsr", {.entry = at_once<write_mxcsr>}},
+    {"barriers_1000", {.entry = barriers_1000, .waits = true}},
 }};
 
 class CompiledByHand final : public jit::CompiledKernel {
  public:
   explicit CompiledByHand(const HandKernel& kernel) {
     entry = kernel.entry;
-    uses_barriers = kernel.uses_barriers;
+    frame_bytes = kernel.waits ? sizeof(HandFrame) : 0;
     static_shared_bytes = kernel.static_shared_bytes;
     dynamic_shared_offset = kernel.static_shared_bytes;
     local_bytes = kernel.local_bytes;

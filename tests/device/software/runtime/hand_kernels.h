@@ -15,7 +15,7 @@ namespace vgpu::software::testing {
 
 struct HandKernel {
   WarpFunction entry = nullptr;
-  bool uses_barriers = false;
+  bool waits = false;  // at barriers, by what is below
   uint32_t static_shared_bytes = 0;
   uint32_t local_bytes = 0;
 };
@@ -61,11 +61,40 @@ inline uint32_t full_mask(const BlockState* state, uint32_t warp) {
   for_lanes(state, warp, [&](uint32_t thread) { mask |= uint32_t{1} << (thread % kWarpSize); });
   return mask;
 }
-inline void sync(BlockState* state, uint32_t warp, uint32_t id = 0, uint32_t threads = 0) {
-  state->hooks->barrier(state, warp, id, threads, BarrierKind::kSync, 0, full_mask(state, warp));
+// A kernel that ends without waiting.
+template <void (*kernel)(BlockState*, uint32_t warp)>
+uint32_t at_once(BlockState* state, uint32_t warp, WarpFrame*) {
+  kernel(state, warp);
+  return kWarpEnded;
 }
-inline uint32_t reduce(BlockState* state, uint32_t warp, BarrierKind kind, uint32_t predicate) {
-  return state->hooks->barrier(state, warp, 0, 0, kind, predicate, full_mask(state, warp));
+// A kernel that waits returns what these give back, and is called again with `point` in its frame.
+struct HandFrame {
+  WarpFrame head;
+  uint32_t kept[16];
+};
+inline uint32_t& kept(WarpFrame* frame, std::size_t index = 0) {
+  return reinterpret_cast<HandFrame*>(frame)->kept[index];
+}
+inline uint32_t wait_at(WarpFrame* frame, uint32_t point, BarrierKind kind, uint32_t id, uint32_t threads,
+                        uint32_t predicate, uint32_t active) {
+  frame->point = point;
+  frame->id = id;
+  frame->threads = threads;
+  frame->kind = kind;
+  frame->predicate = predicate;
+  frame->active = active;
+  return kWarpAtBarrier;
+}
+inline uint32_t sync(WarpFrame* frame, uint32_t point, uint32_t id = 0) {
+  frame->point = point;
+  return kWarpAtSync + id;
+}
+inline uint32_t sync_some(WarpFrame* frame, uint32_t point, uint32_t id, uint32_t threads) {
+  return wait_at(frame, point, BarrierKind::kSync, id, threads, 0, 0xFFFF'FFFF);
+}
+inline uint32_t reduce(const BlockState* state, uint32_t warp, WarpFrame* frame, uint32_t point,
+                       BarrierKind kind, uint32_t predicate) {
+  return wait_at(frame, point, kind, 0, 0, predicate, full_mask(state, warp));
 }
 // What compiled code does at a loop's back edge.
 inline void back_edge(BlockState* state, uint32_t warp) {

@@ -1,5 +1,5 @@
-// How the software runtime runs blocks: barriers and reductions, fibers, local and shared memory, faults
-// while fibers wait, printf, floating point modes.
+// How the software runtime runs blocks: barriers and reductions, local and shared memory, faults while
+// warps wait, printf, floating point modes.
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <unistd.h>

@@ -144,7 +144,7 @@ TEST(Barriers, AnArrivalCountsAndDoesNotWait) {
   EXPECT_EQ(barriers.waiting(1), 0u);
   const auto last = barriers.arrive(1, 1, 64, BarrierKind::kSync, 0, ~0u);
   EXPECT_TRUE(last.complete);
-  EXPECT_EQ(last.released, 0u);
+  EXPECT_EQ(last.released, 0b10u);
   EXPECT_FALSE(barriers.arrive(1, 1, 64, BarrierKind::kReducePopcount, 3, ~0u).complete);
   EXPECT_EQ(barriers.arrive(0, 1, 64, BarrierKind::kArrive, 0, ~0u).result, 2u);
 }
