@@ -5,11 +5,14 @@
 #include <atomic>
 #include <cstring>
 #include <map>
+#include <optional>
 #include <stdexcept>
 #include <unordered_map>
 
 #include "device/software/oracle/oracle.h"
 #include "device/software/runtime/software_backend.h"
+#include "tests/device/software/checked/described_launches.h"
+#include "tests/device/software/checked/real_launch.h"
 #include "tests/device/software/fuzz/dice.h"
 
 namespace vgpu::testing {
@@ -22,21 +25,25 @@ using software::ptx::StateSpace;
 
 constexpr std::size_t kBufferBytes = 256 << 10;
 constexpr int kGuesses = 40;
+constexpr int kDescriptions = 4;                  // shapes of which some change nothing
 constexpr std::uint64_t kSharedBytes = 48 << 10;  // static and dynamic
-constexpr std::uint64_t kMaxSteps = 60'000;       // warp instructions of a launch
+constexpr std::uint64_t kMaxSteps = 60'000;       // warp instructions of a guessed launch
+constexpr std::uint64_t kMaxDescribedSteps = 3'000'000;
 
-// Memory that tells whether anything was stored, and whether one byte got different values: then the order
+// Memory that tells whether anything changed, and whether one byte got different values: then the order
 // of threads may have decided, and a difference says nothing.
 class CountingMemory final : public software::oracle::FlatMemory {
  public:
   bool write(std::uint64_t address, std::span<const std::byte> bytes) override {
+    std::vector<std::byte> before(is_changed ? 0 : bytes.size());
+    if (!is_changed && read(address, before)) is_changed = !std::ranges::equal(before, bytes);
     for (std::size_t n = 0; n < bytes.size(); ++n) {
       const auto [found, is_new] = stored_.try_emplace(address + n, bytes[n]);
       if (!is_new && found->second != bytes[n]) is_contested = true;
     }
     return FlatMemory::write(address, bytes);
   }
-  [[nodiscard]] bool is_written() const { return !stored_.empty(); }
+  bool is_changed = false;
   bool is_contested = false;
 
  private:
@@ -45,37 +52,21 @@ class CountingMemory final : public software::oracle::FlatMemory {
 
 // Whatever type reads it: halves and floats of moderate size, or small whole numbers.
 std::vector<std::byte> moderate(Dice& dice, std::size_t bytes) {
-  std::vector<std::byte> data(bytes);
-  const bool numbers = dice.chance(35);
+  if (!dice.chance(35)) return moderate_bytes(dice, bytes);
   const std::uint32_t most = dice.chance(50) ? 2 : 8;
+  std::vector<std::byte> data(bytes);
   for (std::size_t at = 0; at + 4 <= bytes; at += 4) {
-    std::uint32_t word = 0;
-    if (numbers) {
-      word = dice.below(most);
-    } else {
-      const auto half = [&] {
-        return (static_cast<std::uint32_t>(dice.bits() >> 20) & 0x83FF) | (12 + dice.below(4)) << 10;
-      };
-      word = half() | half() << 16;
-    }
+    const std::uint32_t word = dice.below(most);
     std::memcpy(data.data() + at, &word, 4);
   }
   return data;
 }
 
-struct Guess {
-  std::uint32_t grid[3] = {1, 1, 1};
-  std::uint32_t block[3] = {1, 1, 1};
-  std::uint32_t dynamic_shared_bytes = 0;
-  std::vector<std::byte> params;             // pointers are 0
-  std::vector<std::uint32_t> pointers;       // offsets of pointers
-  std::vector<std::vector<std::byte>> data;  // one for each pointer
-};
-
-Guess guess(const RealKernel& kernel, const software::ptx::FunctionDecl& decl,
-            const std::vector<ParameterField>& fields, std::uint64_t static_shared, std::uint64_t seed) {
+RealLaunch guess(const RealKernel& kernel, const software::ptx::FunctionDecl& decl,
+                 const std::vector<ParameterField>& fields, std::uint64_t static_shared, std::uint64_t seed) {
   Dice dice(seed);
-  Guess made;
+  RealLaunch made;
+  made.max_steps = kMaxSteps;
   const auto shape = likely_shape(kernel);
   std::copy_n(shape.ntid, 3, made.block);
   if (kernel.bounds.max_threads[0] == 0 && kernel.bounds.required_threads[0] == 0) {
@@ -122,10 +113,10 @@ Guess guess(const RealKernel& kernel, const software::ptx::FunctionDecl& decl,
   return made;
 }
 
-// The guess on a device that reports its check to `last`. kNoLaunch: it proves nothing there. `is_open`:
+// The launch on a device that reports its check to `last`. kNoLaunch: it proves nothing there. `is_open`:
 // threads may store to one place, or shuffle what is not there.
 RealCheck run_on(device::Backend& backend, const software::checked::Check& last, const RealKernel& kernel,
-                 const Guess& made, bool is_open) {
+                 const RealLaunch& made, bool is_open) {
   using Result = RealCheck::Result;
   auto context = backend.create_context({});
   if (!context) return {Result::kNoLaunch, context.error().reason};
@@ -135,8 +126,8 @@ RealCheck run_on(device::Backend& backend, const software::checked::Check& last,
     return {Result::kCompilerFails, loaded.error().reason};
   std::vector<std::byte> params = made.params;
   for (std::size_t i = 0; i < made.pointers.size(); ++i) {
-    const std::uint64_t address = device.allocate(kBufferBytes).value_or(0);
-    if (!device.copy_to_device(address, 0, made.data[i], 0, {.width = kBufferBytes, .height = 1}))
+    const std::uint64_t address = device.allocate(made.data[i].size()).value_or(0);
+    if (!device.copy_to_device(address, 0, made.data[i], 0, {.width = made.data[i].size(), .height = 1}))
       return {Result::kNoLaunch, "no memory on the device"};
     std::memcpy(params.data() + made.pointers[i], &address, 8);
   }
@@ -247,9 +238,10 @@ RealLaunches::RealLaunches(std::vector<std::unique_ptr<software::KernelCompiler>
   auto backend = software::make_backend(
       {.memory_bytes = std::uint64_t{1} << 28, .threads = 1, .always_coarsen = true}, std::move(turns));
   if (!backend) throw std::runtime_error(backend.error().reason);
-  backend_ = software::checked::check_backend(
-      std::move(*backend),
-      {.per_shape = 1, .max_steps = 2 * kMaxSteps, .report = [this](const auto& check) { last_ = check; }});
+  backend_ = software::checked::check_backend(std::move(*backend),
+                                              {.per_shape = 1,
+                                               .max_steps = kMaxDescribedSteps,
+                                               .report = [this](const auto& check) { last_ = check; }});
 }
 
 RealLaunches::~RealLaunches() = default;
@@ -263,39 +255,50 @@ std::vector<RealCheck> RealLaunches::check(const RealKernel& kernel, std::uint64
   const software::ptx::Function* const body = &*function;
   const std::uint64_t static_shared =
       software::ptx::layout_shared(*kernel.module, std::span(&body, 1)).dynamic_offset;
-  std::vector<RealCheck> checks(which.size(), {RealCheck::Result::kNoLaunch, "no guess stored anything"});
+  std::vector<RealCheck> checks(which.size(), {RealCheck::Result::kNoLaunch, "no launch changed memory"});
   const auto is_unproven = [](const RealCheck& check) {
     return check.result == RealCheck::Result::kNoLaunch;
   };
-  for (int round = 0; round < kGuesses && std::ranges::any_of(checks, is_unproven); ++round) {
-    Guess made = guess(kernel, decl, fields, static_shared, seed * 1000 + static_cast<std::uint64_t>(round));
+  for (int round = 0; std::ranges::any_of(checks, is_unproven); ++round) {
+    Dice dice(seed * 1000 + static_cast<std::uint64_t>(round));
+    std::optional<RealLaunch> made = describe_launch(kernel, dice);
+    if (round == (made ? kDescriptions : kGuesses)) break;
+    if (made && made->params.size() != decl.parameter_bytes) {
+      const std::string what = "described with " + std::to_string(made->params.size()) +
+                               " bytes of parameters, of which it has " +
+                               std::to_string(decl.parameter_bytes);
+      return {which.size(), {RealCheck::Result::kNoLaunch, what}};
+    }
+    if (!made)
+      made = guess(kernel, decl, fields, static_shared, seed * 1000 + static_cast<std::uint64_t>(round));
     CountingMemory memory;
     const auto globals = software::oracle::place_globals(*kernel.module, memory);
-    std::vector<std::byte> params = made.params;
-    for (std::size_t i = 0; i < made.pointers.size(); ++i) {
-      const std::uint64_t address = memory.allocate(kBufferBytes);
-      memory.FlatMemory::write(address, made.data[i]);
-      std::memcpy(params.data() + made.pointers[i], &address, 8);
+    std::vector<std::byte> params = made->params;
+    for (std::size_t i = 0; i < made->pointers.size(); ++i) {
+      const std::uint64_t address = memory.allocate(made->data[i].size());
+      memory.FlatMemory::write(address, made->data[i]);
+      std::memcpy(params.data() + made->pointers[i], &address, 8);
     }
     software::oracle::LaunchConfig config;
-    config.grid = {made.grid[0], made.grid[1], made.grid[2]};
-    config.block = {made.block[0], made.block[1], made.block[2]};
-    config.dynamic_shared_bytes = made.dynamic_shared_bytes;
+    config.grid = {made->grid[0], made->grid[1], made->grid[2]};
+    config.block = {made->block[0], made->block[1], made->block[2]};
+    config.dynamic_shared_bytes = made->dynamic_shared_bytes;
     config.params = params;
     config.globals = globals;
-    config.max_steps = kMaxSteps;
+    config.max_steps = made->max_steps;
     const auto ran = software::oracle::run_grid(*kernel.module, kernel.name, config, memory);
-    if (ran.outcome == software::oracle::Outcome::kDone && !memory.is_written()) continue;
+    const bool is_done = ran.outcome == software::oracle::Outcome::kDone;
+    if (is_done && !memory.is_changed && !made->leaves_memory) continue;
     for (std::size_t i = 0; i < which.size(); ++i) {
       if (!is_unproven(checks[i])) continue;
-      if (ran.outcome != software::oracle::Outcome::kDone) {
+      if (!is_done) {
         checks[i].what = ran.message;
         continue;
       }
       last_ = {};
       turns_->take(which[i]);
-      checks[i] = run_on(*backend_, last_, kernel, made, memory.is_contested || ran.open_values != 0);
-      if (!checks[i].what.empty()) checks[i].what += " (guess " + std::to_string(round) + ")";
+      checks[i] = run_on(*backend_, last_, kernel, *made, memory.is_contested || ran.open_values != 0);
+      if (!checks[i].what.empty()) checks[i].what += " (launch " + std::to_string(round) + ")";
     }
   }
   return checks;

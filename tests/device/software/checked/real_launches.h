@@ -1,5 +1,6 @@
-// Launches for kernels whose meaning nobody told: parameters, memory and shapes are guessed from the PTX
-// until the oracle runs one to its end, then the same launch is checked against the compiler.
+// Launches of real kernels, checked: as described_launches.h has them, else for kernels whose meaning nobody
+// told. Their parameters, memory and shapes are guessed from the PTX until the oracle runs a launch to its
+// end that changes memory. The same launch is then checked against the compiler.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +34,7 @@ struct RealCheck {
     kAgrees,
     kDiffers,
     kCompilerFails,  // the oracle runs it, the compiler does not
-    kNoLaunch,       // no guess was run to its end by the oracle
+    kNoLaunch,       // none was run to its end by the oracle, or none changed memory
   } result = Result::kNoLaunch;
   std::string what;
 };
