@@ -1,5 +1,5 @@
-// Attention: tiles of flash attention, what adds up their parts, the indexer that scores keys, and softmax.
-// See described_launches.h.
+// Attention: flash attention by tiles and by vectors, the indexer that scores keys, and softmax. See
+// described_launches.h.
 #include <algorithm>
 #include <cmath>
 
@@ -147,43 +147,6 @@ RealLaunch attention_vector(const RealKernel& kernel, fuzz::Dice& dice) {
                    .value_type = numbers.at(3),
                    .has_softcap = numbers.at(4) != 0,
                    .whole_keys = 256});
-}
-
-// Blocks share out all tiles' iterations evenly; each that ends a tile others began adds theirs to dst.
-RealLaunch attention_fixup(const RealKernel& kernel, fuzz::Dice& dice) {
-  const auto numbers = template_numbers(kernel.name);
-  const std::uint32_t size = numbers.at(0);
-  const std::uint32_t tile_columns = numbers.at(1);
-  const std::uint32_t tile_heads = numbers.at(2);
-  const std::uint32_t in_tile = tile_columns * tile_heads;
-
-  const std::uint32_t shared = dice.between(1, 2 * tile_heads);  // heads of one K and V
-  const std::uint32_t kv_heads = dice.between(1, 2);
-  const std::uint32_t columns = dice.between(1, tile_columns + tile_columns / 2);
-  const std::uint32_t sequences = 1;
-  const std::uint32_t iterations = dice.between(3, 9);
-  const std::uint32_t along_columns = iterations * divide_up(columns, tile_columns);
-  const std::uint32_t along_heads = along_columns * divide_up(shared, tile_heads);
-  const std::uint32_t along_kv_heads = along_heads * kv_heads;
-  const std::uint32_t tiles = sequences * along_kv_heads / iterations;
-  const std::uint32_t blocks = dice.chance(30) ? 2 * tiles + 1 : tiles + 1;
-
-  RealLaunch launch;
-  launch.set_grid(blocks, tile_columns, tile_heads);
-  launch.set_block(size);
-  launch.max_steps = 2'000'000;
-  launch.add_pointer(floats(dice, std::size_t{sequences} * columns * kv_heads * shared * size, -1.0F, 2.0F));
-  // Greatest scores and sums of all blocks, twice; then their results.
-  launch.add_pointer(floats(dice, std::size_t{blocks} * in_tile * (4 + size), 0.25F, 2.0F));
-  launch.add(columns);
-  launch.add(kv_heads * shared);
-  launch.add(shared);
-  launch.add(sequences * along_kv_heads);
-  launch.add_divisor(along_kv_heads);
-  launch.add_divisor(along_heads);
-  launch.add_divisor(along_columns);
-  launch.add_divisor(iterations);
-  return launch;
 }
 
 RealLaunch lightning_indexer(const RealKernel& kernel, fuzz::Dice& dice) {

@@ -26,9 +26,13 @@ namespace described {
 // described_attention.cpp
 [[nodiscard]] RealLaunch attention_tile(const RealKernel& kernel, fuzz::Dice& dice);
 [[nodiscard]] RealLaunch attention_vector(const RealKernel& kernel, fuzz::Dice& dice);
-[[nodiscard]] RealLaunch attention_fixup(const RealKernel& kernel, fuzz::Dice& dice);
 [[nodiscard]] RealLaunch lightning_indexer(const RealKernel& kernel, fuzz::Dice& dice);
 [[nodiscard]] RealLaunch soft_max(const RealKernel& kernel, fuzz::Dice& dice);
+// described_attention_parts.cpp
+[[nodiscard]] RealLaunch attention_fixup(const RealKernel& kernel, fuzz::Dice& dice);
+[[nodiscard]] RealLaunch attention_fixup_uniform(const RealKernel& kernel, fuzz::Dice& dice);
+[[nodiscard]] RealLaunch attention_combine(const RealKernel& kernel, fuzz::Dice& dice);
+[[nodiscard]] RealLaunch attention_last_keys(const RealKernel& kernel, fuzz::Dice& dice);
 // described_rows.cpp
 [[nodiscard]] RealLaunch get_rows(const RealKernel& kernel, fuzz::Dice& dice);
 [[nodiscard]] RealLaunch ssm_scan(const RealKernel& kernel, fuzz::Dice& dice);
