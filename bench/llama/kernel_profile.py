@@ -20,8 +20,8 @@ from client import skip_unless_there, with_region
 from samples import sampled
 
 # The counts of vgpu-probe's JSON that are shown, and what they are called here.
-COUNTS = {"loads_uniform": "same", "loads_contiguous": "row", "loads_windowed": "window", "loads_gathered": "gather",
-          "stores_contiguous": "row", "stores_scattered": "scatter"}  # fmt: skip
+COUNTS = {"loads_uniform": "same", "loads_contiguous": "row", "loads_windowed": "window", "loads_transposed": "turned",
+          "loads_gathered": "gather", "stores_contiguous": "row", "stores_scattered": "scatter"}  # fmt: skip
 
 
 def table(found: list[dict], top: int) -> str:

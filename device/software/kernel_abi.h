@@ -28,6 +28,9 @@ inline constexpr uint64_t kDeviceWindowGuardBytes = uint64_t{1} << 20;
 inline constexpr uint32_t kMostBlocksAtATime = 4;
 inline constexpr uint64_t kSharedDistance = uint64_t{2} << 20;
 
+// What lies unmapped on both sides of a block's shared memory.
+inline constexpr uint64_t kSharedGuardBytes = uint64_t{64} << 10;
+
 struct BlockState;
 struct WarpFrame;
 
@@ -67,7 +70,8 @@ struct BlockState {
   const uint64_t* globals;  // address in the window of the module's variable i (module order)
   const uint32_t* cancel;   // read at loop back edges (relaxed); non-zero: call trap(kCancelled)
   uint64_t shared_base;     // address in the window of this block's shared memory: static, then dynamic;
-                            // followed by unmapped pages; 64 KiB aligned
+                            // 64 KiB aligned. From the first page boundary behind it on, and before it,
+                            // kSharedGuardBytes are never mapped
   uint64_t local_base;      // local memory of thread t (linear in the block) starts at
                             // local_base + t * local_stride
   uint32_t local_stride;    // >= CompiledKernel::local_bytes, multiple of 16

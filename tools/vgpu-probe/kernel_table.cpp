@@ -112,11 +112,12 @@ void print_details(const KernelFigures& kernel) {
                                     number_text(each(figures.blocks, figures.launches))));
   print_field("code", fmt::format("compiled {} times, {} times from the cache", figures.compiled,
                                   figures.from_cache));
-  print_field("loads",
-              fmt::format("{} of one place, {} of a row, {} by windows (which took {} loads), {} gathered",
-                          kernel.count("loads_uniform"), kernel.count("loads_contiguous"),
-                          kernel.count("loads_windowed"), kernel.count("window_loads"),
-                          kernel.count("loads_gathered")));
+  print_field(
+      "loads",
+      fmt::format(
+          "{} of one place, {} of a row, {} by windows (which took {} loads), {} transposed, {} gathered",
+          kernel.count("loads_uniform"), kernel.count("loads_contiguous"), kernel.count("loads_windowed"),
+          kernel.count("window_loads"), kernel.count("loads_transposed"), kernel.count("loads_gathered")));
   print_field("stores", fmt::format("{} of a row, {} scattered", kernel.count("stores_contiguous"),
                                     kernel.count("stores_scattered")));
   print_field("branches",
@@ -125,10 +126,10 @@ void print_details(const KernelFigures& kernel) {
                           kernel.count("branches_converging"), number_text(kernel.count("masked_warps"))));
   print_field("guards", fmt::format("{}; {} warps ran by the generic copy", kernel.count("guards"),
                                     number_text(figures.generic_warps)));
-  static constexpr std::array kShown = {"loads_uniform",       "loads_contiguous", "loads_windowed",
-                                        "window_loads",        "loads_gathered",   "stores_contiguous",
-                                        "stores_scattered",    "branches",         "branches_parting",
-                                        "branches_converging", "masked_warps",     "guards"};
+  static constexpr std::array kShown = {
+      "loads_uniform",     "loads_contiguous", "loads_windowed",  "window_loads",     "loads_gathered",
+      "stores_contiguous", "stores_scattered", "branches",        "branches_parting", "branches_converging",
+      "masked_warps",      "guards",           "loads_transposed"};
   for (const auto& [name, value] : kernel.counts) {
     if (std::ranges::find(kShown, name) == kShown.end()) print_field(printable(name), number_text(value));
   }

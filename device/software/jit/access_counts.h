@@ -19,7 +19,8 @@ struct AccessCounts {
   std::uint32_t guards = 0;               // indices whose wrapping is checked
   std::uint32_t branches_converging = 0;  // those at which lanes are checked to agree; not among the parting
   std::uint32_t prefetches = 0;           // loads that also fetch what later blocks may load
-  std::uint32_t reserved[4] = {};
+  std::uint32_t loads_transposed = 0;     // words of lanes far apart: a wide load for each lane, and shuffles
+  std::uint32_t reserved[3] = {};
 };
 static_assert(sizeof(AccessCounts) == 64);
 
@@ -33,6 +34,7 @@ inline constexpr AccessName kAccessNames[] = {
     {"loads_contiguous", &AccessCounts::loads_contiguous},
     {"loads_windowed", &AccessCounts::loads_windowed},
     {"window_loads", &AccessCounts::window_loads},
+    {"loads_transposed", &AccessCounts::loads_transposed},
     {"loads_gathered", &AccessCounts::loads_gathered},
     {"stores_contiguous", &AccessCounts::stores_contiguous},
     {"stores_scattered", &AccessCounts::stores_scattered},

@@ -437,6 +437,7 @@ void Emitter::emit_block(BlockId id) {
   }
   if (masked_ != nullptr) check_on_entry(id);
   begin_windows();
+  begin_transposes();
   for (const auto i : function_.blocks[id].body) emit_instruction(function_.instructions[i]);
   emit_terminator(id);
 }

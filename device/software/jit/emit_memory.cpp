@@ -95,6 +95,23 @@ Emitter::Place Emitter::place_shared(const Inst& inst, std::uint32_t bytes) {
   return {base, all, nullptr};
 }
 
+// Where byte `low` behind root lies, when lanes want bytes from there to `high`. As above: if it lies so far
+// before the block's shared memory that no lane reaches it, or behind its end, it and all bytes to `high` are
+// in the guards, which are wide enough for that.
+Value* Emitter::shared_span(ValueId root, std::int64_t low, std::int64_t high, std::uint8_t of_block) {
+  const ir::Shape& s = shape(root);
+  Value* base = b_.CreateIntToPtr(shared_base_, b_.getPtrTy());
+  if (of_block != 0) base = b_.CreateGEP(b_.getInt8Ty(), base, i64(of_block * kSharedDistance));
+  if (s.known && s.base + low >= 0 && s.base + high <= function_.static_shared_bytes)
+    return b_.CreateGEP(b_.getInt8Ty(), base, i64(static_cast<std::uint64_t>(s.base + low)));
+  constexpr std::int64_t kPage = 4096;
+  const std::int64_t before = (high - low + kPage - 1) / kPage * kPage;
+  Value* at = b_.CreateAdd(scalar(root), i32(static_cast<std::uint64_t>(low)));
+  at = bound(llvm::Intrinsic::smin, at, shared_limit_);
+  at = bound(llvm::Intrinsic::smax, at, i32(static_cast<std::uint64_t>(-before)));
+  return b_.CreateGEP(b_.getInt8Ty(), base, b_.CreateSExt(at, b_.getInt64Ty()));
+}
+
 // Offsets clamp to the thread's own frame.
 Emitter::Place Emitter::place_local(const Inst& inst, std::uint32_t bytes) {
   const ValueId address = inst.operands[0];
@@ -166,6 +183,13 @@ void Emitter::emit_load(const Inst& inst) {
   if (planned != plan_.items.end()) {
     ++counts_.loads_windowed;
     const std::vector<Value*> loaded = load_windows(inst, planned->second);
+    for (std::uint32_t i = 0; i < inst.count; ++i) define(inst.results[i], loaded[i]);
+    return;
+  }
+  const auto turned = transposes_.items.find(function_.values[inst.results[0]].instruction);
+  if (turned != transposes_.items.end()) {
+    ++counts_.loads_transposed;
+    const std::vector<Value*> loaded = load_transposed(inst, turned->second);
     for (std::uint32_t i = 0; i < inst.count; ++i) define(inst.results[i], loaded[i]);
     return;
   }

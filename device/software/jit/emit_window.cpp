@@ -77,6 +77,8 @@ Value* Emitter::group_base(std::size_t index) {
   Value*& base = group_base_[index];
   if (base == nullptr) {
     const WindowGroup& group = plan_.groups[index];
+    if (group.space == ir::Space::kShared)
+      return base = shared_span(group.root, group.low, group.high, group.of_block);
     Value* low = b_.CreateAdd(scalar(group.root), i64(static_cast<std::uint64_t>(group.low)));
     base = b_.CreateIntToPtr(b_.CreateAdd(confine(low), i64(kDeviceWindowBase)), b_.getPtrTy());
     prefetch(group.root, base, group.high - group.low);

@@ -21,6 +21,7 @@
 #include "device/software/jit/access_counts.h"
 #include "device/software/jit/passes.h"
 #include "device/software/jit/resume_points.h"
+#include "device/software/jit/transpose_plan.h"
 #include "device/software/jit/window_plan.h"
 
 namespace vgpu::software::jit {
@@ -182,6 +183,7 @@ class Emitter {
   Place place_param(const Inst& inst, std::uint32_t bytes);
   V confine(V address);                                 // scalar or vector: offset in the window, clamped
   V bound(llvm::Intrinsic::ID kind, V value, V limit);  // every clamp of an address goes through here
+  V shared_span(ValueId root, std::int64_t low, std::int64_t high, std::uint8_t of_block);
   V lane_offsets(const Place& place);
   V pointers(const Place& place);
   [[nodiscard]] static bool is_contiguous(const Place& place, std::uint32_t bytes);
@@ -205,6 +207,13 @@ class Emitter {
   V permute_table(const std::vector<int>& index, unsigned granule_bits);
   V permute_granules(V first, V second, const std::vector<int>& index, unsigned granule_bits);
   std::vector<V> load_windows(const Inst& inst, const WindowItem& item);
+
+  // --- emit_transpose.cpp
+  void begin_transposes();
+  V transpose_base(std::size_t group);
+  V concatenate(std::vector<V> parts);
+  const std::vector<V>& transposed(std::size_t chunk);
+  std::vector<V> load_transposed(const Inst& inst, const std::vector<TransposeWord>& places);
 
   // --- emit_warp.cpp
   void emit_atomic(const Inst& inst);
@@ -263,6 +272,9 @@ class Emitter {
   std::map<std::pair<unsigned, std::vector<int>>, llvm::GlobalVariable*> permute_tables_;
   std::vector<V> group_base_;
   std::vector<std::pair<V, V>> group_bounds_;
+  TransposePlan transposes_;
+  std::vector<V> transpose_base_;           // by group
+  std::vector<std::vector<V>> transposed_;  // by chunk
 
   std::vector<ResumePoint> resume_points_;
   std::uint32_t frame_bytes_ = 0;

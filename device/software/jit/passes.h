@@ -12,6 +12,9 @@ struct Passes {
   bool guards = true;
   // Where lanes differ by constants, wide loads and permutes instead of gathers (window_plan.h).
   bool windows = true;
+  // Where lanes lie far apart and load some words each, a wide load for each lane and shuffles
+  // (transpose_plan.h).
+  bool transposes = true;
   // Where indices are compared with a bound all lanes are taken to agree; if they do not, the warp goes on by
   // code that does not take that (CodeGenerator::Form::masked).
   bool convergence = true;
@@ -25,7 +28,9 @@ struct Passes {
   // Kernels are compiled for several blocks at a time too (ir::coarsen_grid).
   bool coarsening = true;
 
-  [[nodiscard]] static constexpr Passes none() { return {false, false, false, false, false, false, false}; }
+  [[nodiscard]] static constexpr Passes none() {
+    return {false, false, false, false, false, false, false, false};
+  }
 };
 
 // All but those named in a list like "windows,guards"; "all" names all of them, other names none.
@@ -35,7 +40,7 @@ struct Passes {
       {"guards", &Passes::guards},           {"windows", &Passes::windows},
       {"convergence", &Passes::convergence}, {"merging", &Passes::merging},
       {"splitting", &Passes::splitting},     {"prefetch", &Passes::prefetch},
-      {"coarsening", &Passes::coarsening},
+      {"coarsening", &Passes::coarsening},   {"transposes", &Passes::transposes},
   };
   while (!names.empty()) {
     const std::string_view name = names.substr(0, names.find(','));

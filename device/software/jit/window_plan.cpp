@@ -15,13 +15,6 @@ std::int64_t element_bytes(const ir::Instruction& load) {
   return ir::bits_of(load.type) / 8;
 }
 
-bool is_contiguous(const ir::LaneTable& table, std::int64_t bytes) {
-  for (std::size_t i = 0; i < kWarpSize; ++i) {
-    if (table[i] != static_cast<std::int64_t>(i) * bytes) return false;
-  }
-  return true;
-}
-
 class Planner {
  public:
   Planner(const ir::Function& function, const ir::LaneShapes& shapes, ir::BlockId block,
@@ -40,29 +33,9 @@ class Planner {
     std::vector<std::pair<ir::InstructionId, std::int64_t>> loads;
   };
 
-  // The address without the constants added to it.
-  [[nodiscard]] std::pair<ir::ValueId, std::int64_t> root_of(ir::ValueId address) const {
-    std::int64_t offset = 0;
-    for (;;) {
-      const ir::Instruction* inst = function_.definition(address);
-      if (inst == nullptr || inst->op != Op::kAdd || !function_.is_constant(inst->operands[1])) break;
-      const ir::ValueId next = inst->operands[0];
-      const ir::Instruction* from = function_.definition(next);
-      const auto constant = static_cast<std::int64_t>(function_.values[inst->operands[1]].bits);
-      const ir::Shape& shape = shapes_.of[next];
-      if (from == nullptr || (from->block != block_ && !has_home_[next]) || shape.known ||
-          shape.kind != ir::ShapeKind::kOffsets || shape.table != shapes_.of[address].table ||
-          constant > WindowGroup::kMaxSpan || constant < -WindowGroup::kMaxSpan) {
-        break;
-      }
-      offset += constant;
-      address = next;
-    }
-    return {address, offset};
-  }
-
   void collect() {
-    std::map<std::tuple<ir::ValueId, std::uint32_t, std::uint32_t>, std::size_t> open;
+    std::map<std::tuple<ir::ValueId, ir::Space, std::uint8_t, std::uint32_t, std::uint32_t>, std::size_t>
+        open;
     std::uint32_t epoch = 1;  // loads of memory that may have been written in between have another
     for (const ir::InstructionId id : function_.blocks[block_].body) {
       const ir::Instruction& inst = function_.instructions[id];
@@ -71,16 +44,16 @@ class Planner {
         continue;
       }
       const ir::Shape& shape = shapes_.of[inst.operands[0]];
-      if (inst.space != ir::Space::kGlobal || inst.is_volatile || shape.kind != ir::ShapeKind::kOffsets)
-        continue;
+      if (inst.space != ir::Space::kGlobal && inst.space != ir::Space::kShared) continue;
+      if (inst.is_volatile || shape.kind != ir::ShapeKind::kOffsets) continue;
       const std::int64_t bytes = element_bytes(inst);
       if (bytes == 0 || is_contiguous(shapes_.table_of(shape), bytes * inst.count)) continue;
-      if (inst.imm > WindowGroup::kMaxSpan || inst.imm < -WindowGroup::kMaxSpan) continue;
-      const auto [root, constant] = root_of(inst.operands[0]);
+      const auto [root, constant] = root_of(function_, shapes_, block_, has_home_, inst.operands[0]);
       const std::int64_t first = inst.imm + constant;
       const std::int64_t end = first + bytes * inst.count;
       const auto [least, most] = std::ranges::minmax(shapes_.table_of(shape));
-      const auto key = std::tuple(root, shape.table, inst.is_constant ? 0u : epoch);
+      const auto key =
+          std::tuple(root, inst.space, inst.of_block, shape.table, inst.is_constant ? 0u : epoch);
       const auto found = open.find(key);
       if (found != open.end()) {
         Candidate& candidate = candidates_[found->second];
@@ -98,6 +71,8 @@ class Planner {
       Candidate candidate;
       candidate.group.root = root;
       candidate.group.table = shape.table;
+      candidate.group.space = inst.space;
+      candidate.group.of_block = inst.of_block;
       candidate.group.is_constant = inst.is_constant;
       candidate.group.first = first;
       candidate.group.end = end;
@@ -153,6 +128,35 @@ class Planner {
 };
 
 }  // namespace
+
+bool is_contiguous(const ir::LaneTable& table, std::int64_t bytes) {
+  for (std::size_t i = 0; i < kWarpSize; ++i) {
+    if (table[i] != static_cast<std::int64_t>(i) * bytes) return false;
+  }
+  return true;
+}
+
+std::pair<ir::ValueId, std::int64_t> root_of(const ir::Function& function, const ir::LaneShapes& shapes,
+                                             ir::BlockId block, const std::vector<bool>& has_home,
+                                             ir::ValueId address) {
+  std::int64_t offset = 0;
+  for (;;) {
+    const ir::Instruction* inst = function.definition(address);
+    if (inst == nullptr || inst->op != Op::kAdd || !function.is_constant(inst->operands[1])) break;
+    const ir::ValueId next = inst->operands[0];
+    const ir::Instruction* from = function.definition(next);
+    const auto constant = static_cast<std::int64_t>(function.values[inst->operands[1]].bits);
+    const ir::Shape& shape = shapes.of[next];
+    if (from == nullptr || (from->block != block && !has_home[next]) || shape.known ||
+        shape.kind != ir::ShapeKind::kOffsets || shape.table != shapes.of[address].table ||
+        constant > WindowGroup::kMaxSpan || constant < -WindowGroup::kMaxSpan) {
+      break;
+    }
+    offset += constant;
+    address = next;
+  }
+  return {address, offset};
+}
 
 WindowPlan plan_windows(const ir::Function& function, const ir::LaneShapes& shapes, ir::BlockId block,
                         const std::vector<bool>& has_home) {

@@ -28,6 +28,8 @@ struct WindowGroup {
 
   ir::ValueId root = ir::kNone;  // lane 0's address is scalar(root) + an item's offset
   std::uint32_t table = 0;
+  ir::Space space = ir::Space::kGlobal;
+  std::uint8_t of_block = 0;
   bool is_constant = false;  // memory nobody writes during the launch
   std::int64_t first = 0;    // offset of the first element of any item, without the table
   std::int64_t end = 0;      // … behind the last
@@ -48,6 +50,16 @@ struct WindowPlan {
   std::vector<WindowGroup> groups;
   std::map<ir::InstructionId, WindowItem> items;
 };
+
+// The address without the constants added to it, and their sum: the two have the same lane table. `has_home`
+// as below.
+[[nodiscard]] std::pair<ir::ValueId, std::int64_t> root_of(const ir::Function& function,
+                                                           const ir::LaneShapes& shapes, ir::BlockId block,
+                                                           const std::vector<bool>& has_home,
+                                                           ir::ValueId address);
+
+// Lanes lie side by side, so many bytes each.
+[[nodiscard]] bool is_contiguous(const ir::LaneTable& table, std::int64_t bytes);
 
 // `has_home`, by value: blocks other than its own can read it.
 [[nodiscard]] WindowPlan plan_windows(const ir::Function& function, const ir::LaneShapes& shapes,

@@ -17,7 +17,7 @@ namespace vgpu::software {
 namespace {
 
 // Shared memory: one slot for each number of pages, mapped exactly that far, since compiled code relies on
-// the first page behind a block's shared memory, and the one before it, to fault. Slots instead of changed
+// the pages behind a block's shared memory, and those before it, to fault. Slots instead of changed
 // protections: two kernels in turn would pay for a change at every launch.
 constexpr uint64_t kSharedSlots = kMaxSharedBytes / kPageBytes + 1;
 constexpr uint64_t kSharedSlotStride = 128 * 1024;
@@ -25,6 +25,9 @@ constexpr uint64_t shared_slot(uint64_t base, uint64_t pages) {
   return base + pages * kSharedSlotStride + kSharedSlotStride / 2;
 }
 static_assert(kSharedSlotStride / 2 >= kMaxSharedBytes + kPageBytes);
+static_assert(kSharedSlotStride >= kMaxSharedBytes + kSharedGuardBytes);
+static_assert(kSharedDistance >= (kSharedSlots - 1) * kSharedSlotStride + kSharedSlotStride / 2 +
+                                     kMaxSharedBytes + kSharedGuardBytes);
 static_assert(kSharedDistance >= kSharedSlots * kSharedSlotStride);
 
 constexpr uint32_t kDefaultMxcsr = 0x1F80;

@@ -9,6 +9,7 @@ std::span<const Switch> switches() {
   static constexpr Switch kSwitches[] = {
       {"guards", [](software::jit::Options& options) { options.passes.guards = false; }},
       {"windows", [](software::jit::Options& options) { options.passes.windows = false; }},
+      {"transposes", [](software::jit::Options& options) { options.passes.transposes = false; }},
       {"convergence", [](software::jit::Options& options) { options.passes.convergence = false; }},
       {"merging", [](software::jit::Options& options) { options.passes.merging = false; }},
       {"splitting", [](software::jit::Options& options) { options.passes.splitting = false; }},

@@ -37,6 +37,22 @@ constexpr const char* kPtx = R"(.version 8.4
   st.global.u16 [%q1+4], %r3;
   ret;
 }
+.visible .entry rows(.param .u64 p)
+{
+  .reg .b64 %q<2>;
+  .reg .b32 %r<7>;
+  ld.param.u64 %q0, [p];
+  mov.u32 %r0, %tid.x;
+  mad.wide.u32 %q1, %r0, 1028, %q0;
+  ld.global.u32 %r1, [%q1];
+  ld.global.u32 %r2, [%q1+12];
+  ld.global.u32 %r3, [%q1+16];
+  ld.global.u16 %r4, [%q1+20];
+  add.u32 %r5, %r1, %r2;
+  mad.lo.u32 %r6, %r3, %r4, %r5;
+  st.global.u32 [%q1+4], %r6;
+  ret;
+}
 .visible .entry tail(.param .u64 p, .param .u32 n)
 {
   .reg .b64 %q<2>;
@@ -125,6 +141,22 @@ TEST_F(JitTest, CountsHowLoadsWereCompiled) {
   EXPECT_EQ((*without)->accesses.loads_windowed, 0u);
   EXPECT_EQ((*without)->accesses.loads_gathered, 2u);
   EXPECT_EQ((*without)->accesses.window_loads, 0u);
+}
+
+// Lanes a kilobyte apart: one wide load for each of them, but for the halfword.
+TEST_F(JitTest, CountsLoadsThatWereTransposed) {
+  Options chosen = options();
+  Jit transposing(chosen);
+  chosen.passes.transposes = false;
+  Jit gathering(chosen);
+  const auto with = transposing.compile(*module_, "rows", shape(32));
+  const auto without = gathering.compile(*module_, "rows", shape(32));
+  ASSERT_TRUE(with.has_value()) << with.error().message;
+  ASSERT_TRUE(without.has_value()) << without.error().message;
+  EXPECT_EQ((*with)->accesses.loads_transposed, 3u);
+  EXPECT_EQ((*with)->accesses.loads_gathered, 1u);
+  EXPECT_EQ((*without)->accesses.loads_transposed, 0u);
+  EXPECT_EQ((*without)->accesses.loads_gathered, 4u);
 }
 
 TEST_F(JitTest, CountsBranchesTakenToConverge) {

@@ -39,6 +39,7 @@ const PassCase kPassCases[] = {
     {"none", Passes::none()},
     {"no_guards", without(&Passes::guards)},
     {"no_windows", without(&Passes::windows)},
+    {"no_transposes", without(&Passes::transposes)},
     {"no_convergence", without(&Passes::convergence)},
     {"no_merging", without(&Passes::merging)},
     {"no_splitting", without(&Passes::splitting)},
