@@ -429,6 +429,38 @@ TEST(Print, ShowsBlocksAndOperations) {
   EXPECT_NE(text.find("store.global i32 #8 %"), std::string::npos) << text;
 }
 
+// Whether the first block, which branches to where some threads end, still has its barrier.
+bool waits_before_leaving(const std::string& body) {
+  Function function = prepared(kRegisters + body);
+  leave_before_barriers(function);
+  EXPECT_EQ(verify(function), "");
+  std::size_t barriers = 0;
+  for (const BlockId id : linear_order(function)) {
+    barriers +=
+        static_cast<std::size_t>(std::ranges::count_if(function.blocks[id].body, [&](InstructionId i) {
+          return function.instructions[i].op == Op::kBarrier;
+        }));
+  }
+  EXPECT_EQ(barriers, 1U);
+  return std::ranges::any_of(function.blocks[0].body,
+                             [&](InstructionId i) { return function.instructions[i].op == Op::kBarrier; });
+}
+
+TEST(LeaveBeforeBarriers, WhoOnlyEndsBehindABarrierDoesNotWait) {
+  const std::string leave =
+      " mov.u32 %r1, %tid.x; setp.gt.u32 %p1, %r1, 31; @%p1 ret; st.global.u32 [%q0], 3; ret;";
+  EXPECT_FALSE(waits_before_leaving("bar.sync 0;" + leave));
+  EXPECT_FALSE(waits_before_leaving("bar.sync 5;" + leave));
+  // Barriers that count or reduce, and what must not be done in front of the barrier.
+  EXPECT_TRUE(waits_before_leaving("bar.sync 0, 64;" + leave));
+  EXPECT_TRUE(waits_before_leaving(
+      "setp.eq.u32 %p1, 0, 0; bar.red.popc.u32 %r3, 0, %p1; st.global.u32 [%q0], %r3;" + leave));
+  EXPECT_TRUE(waits_before_leaving("bar.sync 0; st.global.u32 [%q0], 4;" + leave));
+  EXPECT_TRUE(
+      waits_before_leaving("bar.sync 0; ld.global.u32 %r2, [%q0]; setp.gt.u32 %p1, %r2, 31; @%p1 ret; "
+                           "st.global.u32 [%q0], 3; ret;"));
+}
+
 // By block, whether a barrier stands in it; a barrier that is not the last instruction counts as 2.
 std::vector<int> barriers_of(const std::string& body) {
   Function function = prepared(kRegisters + body);
