@@ -37,6 +37,13 @@ namespace described {
 [[nodiscard]] RealLaunch get_rows(const RealKernel& kernel, fuzz::Dice& dice);
 [[nodiscard]] RealLaunch ssm_scan(const RealKernel& kernel, fuzz::Dice& dice);
 [[nodiscard]] RealLaunch ssm_scan_group(const RealKernel& kernel, fuzz::Dice& dice);
+// described_elements.cpp
+[[nodiscard]] RealLaunch unary(const RealKernel& kernel, fuzz::Dice& dice);
+[[nodiscard]] RealLaunch unary_with_bounds(const RealKernel& kernel, fuzz::Dice& dice);
+[[nodiscard]] RealLaunch contiguous_copy(const RealKernel& kernel, fuzz::Dice& dice);
+[[nodiscard]] RealLaunch gated(const RealKernel& kernel, fuzz::Dice& dice);
+[[nodiscard]] RealLaunch broadcast(const RealKernel& kernel, fuzz::Dice& dice);
+[[nodiscard]] RealLaunch norm(const RealKernel& kernel, fuzz::Dice& dice);
 // described_cub.cpp: of NVIDIA's CUB library.
 [[nodiscard]] RealLaunch radix_upsweep(const RealKernel& kernel, fuzz::Dice& dice);
 [[nodiscard]] RealLaunch radix_onesweep(const RealKernel& kernel, fuzz::Dice& dice);

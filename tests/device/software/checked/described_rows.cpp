@@ -20,6 +20,8 @@ Table table_of(std::string_view kernel) {
     Table table;
   };
   static constexpr Named kNames[] = {
+      {"dequantize_q4_0", {2, 256}},   {"dequantize_q4_1", {3, 256}},   {"dequantize_q5_0", {6, 256}},
+      {"dequantize_q5_1", {7, 256}},   {"dequantize_q8_0", {8, 256}},   {"dequantize_q1_0", {41, 256}},
       {"dequantize_q2_K", {10, 64}},   {"dequantize_q3_K", {11, 64}},   {"dequantize_q4_K", {12, 32}},
       {"dequantize_q5_K", {13, 64}},   {"dequantize_q6_K", {14, 64}},   {"dequantize_iq2_xxs", {16, 32}},
       {"dequantize_iq2_xs", {17, 32}}, {"dequantize_iq2_s", {22, 32}},  {"dequantize_iq3_xxs", {18, 32}},
@@ -27,7 +29,8 @@ Table table_of(std::string_view kernel) {
       {"dequantize_iq4_nl", {20, 32}}, {"dequantize_iq4_xs", {23, 32}}, {"dequantize_mxfp4", {39, 32}}};
   for (const Named& named : kNames) {
     const auto at = kernel.find(named.name);
-    if (at != std::string_view::npos && kernel.substr(at + named.name.size()).starts_with("I"))
+    // The name ends there: with its type, or its parameters.
+    if (at != std::string_view::npos && kernel.find_first_of("IE", at) == at + named.name.size())
       return named.table;
   }
   throw std::invalid_argument("no table is known of " + std::string(kernel));
@@ -39,20 +42,21 @@ Table table_of(std::string_view kernel) {
 RealLaunch get_rows(const RealKernel& kernel, fuzz::Dice& dice) {
   constexpr std::uint32_t kSuperBlock = 256;
   const std::string_view name = kernel.name;
-  const auto packed_at = name.find("k_get_rows_kqI");
-  const bool is_packed = packed_at != std::string_view::npos;
-  std::string_view arguments =
-      name.substr(name.find('I', is_packed ? packed_at : name.find("k_get_rows_floatI")) + 1);
+  const bool is_packed = name.find("16k_get_rows_floatI") == std::string_view::npos;
+  const bool has_super_blocks = name.find("13k_get_rows_kqI") != std::string_view::npos;
+  const Table table = is_packed ? table_of(name) : Table{.threads = kSuperBlock};
 
-  const std::uint32_t columns = is_packed         ? kSuperBlock * dice.between(1, 3)
-                                : dice.chance(30) ? 1
-                                                  : dice.between(2, 700);
+  const std::uint32_t unit = has_super_blocks ? kSuperBlock : is_packed ? packing_of(table.type).values : 1;
+  const std::uint32_t columns = unit * (dice.chance(30) ? 1 : dice.between(1, std::max(3U, 700 / unit)));
   const std::uint32_t rows = dice.between(2, 6);   // of a table
   const std::uint32_t count = dice.between(1, 3);  // taken of each
   const std::uint32_t tables[] = {dice.between(1, 2), dice.between(1, 2)};
-  const Table table = is_packed ? table_of(name) : Table{.threads = kSuperBlock};
-  const std::uint32_t source_bytes = is_packed ? 0 : take_type(arguments);
-  const std::uint32_t dst_bytes = take_type(arguments);
+  std::uint32_t source_bytes = 0;
+  if (!is_packed) {
+    std::string_view arguments = name.substr(name.find("k_get_rows_floatI") + 17);
+    source_bytes = take_type(arguments);
+  }
+  constexpr std::uint32_t kDstBytes = 4;  // at most
   const Packing packing = is_packed ? packing_of(table.type) : Packing{1, source_bytes};
   const std::uint64_t row_bytes = std::uint64_t{columns} / packing.values * packing.bytes;
 
@@ -68,7 +72,7 @@ RealLaunch get_rows(const RealKernel& kernel, fuzz::Dice& dice) {
   std::vector<std::int32_t> numbers(std::size_t{count} * tables[0] * tables[1]);
   for (auto& number : numbers) number = static_cast<std::int32_t>(dice.below(rows));
   launch.add_pointer(words(numbers));
-  launch.add_pointer(moderate_bytes(dice, numbers.size() * columns * dst_bytes));
+  launch.add_pointer(moderate_bytes(dice, numbers.size() * columns * kDstBytes));
   launch.add(std::uint64_t{columns});
   launch.add(std::uint64_t{tables[0]});
   launch.add_divisor(tables[1]);
