@@ -41,6 +41,15 @@ Shape LaneTransfer::disjoint_sum(const Shape& high, const Shape& low, Type type)
   return shape;
 }
 
+// No lane has a bit in both. Bits below the base's alignment are those of a lane's table entry.
+bool LaneTransfer::bits_never_meet(const Shape& a, const Shape& b) const {
+  if (!b.known) return b.exact && b.low >= 0 && static_cast<std::uint64_t>(b.high) < lane_align(a);
+  const LaneTable& offsets = shapes_.tables[a.table];
+  return std::ranges::equal(offsets, values_of(b), [&](std::int64_t offset, std::int64_t value) {
+    return value >= 0 && static_cast<std::uint64_t>(value) < a.align && (offset & value) == 0;
+  });
+}
+
 Shape LaneTransfer::multiply(const Shape& a, const Shape& b, Type type) {
   const Shape& factor = b.known && b.is_uniform() ? b : a;
   const Shape& other = &factor == &b ? a : b;
@@ -200,14 +209,11 @@ Shape LaneTransfer::integer(const Instruction& inst, std::span<const Shape> oper
       if (a.known && a.is_uniform()) return mask(b, a.base, type);
       return fallback;
     case Op::kOr:
-    case Op::kXor: {
-      // Bits that do not meet in any lane add up, without a carry.
-      const bool b_small = b.exact && b.low >= 0 && static_cast<std::uint64_t>(b.high) < lane_align(a);
-      const bool a_small = a.exact && a.low >= 0 && static_cast<std::uint64_t>(a.high) < lane_align(b);
-      if (b_small) return disjoint_sum(a, b, type);
-      if (a_small) return disjoint_sum(b, a, type);
+    case Op::kXor:
+      // They add up, without a carry.
+      if (bits_never_meet(a, b)) return disjoint_sum(a, b, type);
+      if (bits_never_meet(b, a)) return disjoint_sum(b, a, type);
       return fallback;
-    }
     case Op::kDivU:
     case Op::kDivS:
       if (all_uniform && a.low >= 0 && b.low > 0) {

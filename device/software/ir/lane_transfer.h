@@ -41,6 +41,7 @@ class LaneTransfer {
   [[nodiscard]] Shape thread_index(int dimension);
   [[nodiscard]] Shape add(const Shape& a, const Shape& b, std::int64_t sign, Type type);
   [[nodiscard]] std::uint64_t lane_align(const Shape& shape) const;
+  [[nodiscard]] bool bits_never_meet(const Shape& a, const Shape& b) const;
   [[nodiscard]] Shape disjoint_sum(const Shape& high, const Shape& low, Type type);
   [[nodiscard]] Shape multiply(const Shape& a, const Shape& b, Type type);
   [[nodiscard]] Shape shift_right(const Shape& a, const Shape& b, bool is_signed, Type type);

@@ -242,6 +242,25 @@ TEST(LaneShapes, TablesNeedNotBeAffine) {
   }
 }
 
+TEST(LaneShapes, BitsThatNeverMeetAddUp) {
+  // n * 16 | (tid & 1) * 2 | BITS, as compilers write sums whose parts have no bit in common.
+  const auto shape_with = [](const std::string& bits, LaneTable& table) {
+    const Function function =
+        prepared(kRegisters + "mul.wide.u32 %q1, %r0, 16;\n and.b32 %r2, %r1, 1;\n shl.b32 %r2, %r2, 1;\n" +
+                 " cvt.u64.u32 %q2, %r2;\n or.b64 %q1, %q1, %q2;\n or.b64 %q1, %q1, " + bits +
+                 ";\n add.s64 %q1, %q0, %q1;\n st.global.u32 [%q1], 0;\n ret;");
+    const LaneShapes shapes = analyse_lanes(function);
+    const Shape shape = store_shape(function, shapes);
+    table = shapes.table_of(shape);
+    return shape;
+  };
+  LaneTable table{};
+  ASSERT_EQ(shape_with("8", table).kind, ShapeKind::kOffsets);
+  for (std::size_t i = 0; i < kWarpSize; ++i) EXPECT_EQ(table[i], static_cast<std::int64_t>((i & 1) * 2));
+  EXPECT_EQ(shape_with("2", table).kind, ShapeKind::kVarying) << "odd lanes have the bit already";
+  EXPECT_EQ(shape_with("16", table).kind, ShapeKind::kVarying) << "n may have the bit";
+}
+
 TEST(LaneShapes, SignOfWhatIsNotNegativeIsKnown) {
   // Signed division by two as compilers write it.
   const Function function = prepared(kRegisters +
