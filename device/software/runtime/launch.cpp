@@ -10,6 +10,7 @@
 #include "device/software/runtime/device_attributes.h"
 #include "device/software/runtime/fault_guard.h"
 #include "device/software/runtime/software_context.h"
+#include "device/software/runtime/warp_frames.h"
 
 namespace vgpu::software {
 namespace {
@@ -34,6 +35,8 @@ CoarserCodes compile_coarser(KernelCompiler& compiler, const ptx::Module& module
       if (compiled.error().kind != jit::ErrorKind::kUnsupported) made.fault = compiled.error().message;
       break;
     }
+    // Of more blocks a warp keeps more at barriers; a launch must not fail for that.
+    if ((*compiled)->frame_bytes > WarpFrames::kMostBytes) break;
     made.codes.push_back({.kernel = std::move(*compiled), .blocks_at_a_time = shape.blocks_at_a_time});
   }
   return made;

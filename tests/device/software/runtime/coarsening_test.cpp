@@ -8,6 +8,7 @@
 #include "device/software/runtime/kernel_codes.h"
 #include "device/software/runtime/kernel_compiler.h"
 #include "device/software/runtime/software_backend.h"
+#include "device/software/runtime/warp_frames.h"
 #include "tests/device/software/oracle/oracle_runner.h"
 #include "tests/device/software/runtime/device_runner.h"
 #include "tests/device/software/runtime/words_stored.h"
@@ -135,6 +136,34 @@ TEST(Coarsening, BlocksThatPartGiveWhatTheOracleGives) {
   for (const Dim grid : {Dim{4, 1, 1}, Dim{11, 3, 1}})
     EXPECT_EQ(outcome(runner, "parting", grid), outcome(oracle, "parting", grid));
   EXPECT_NE(counts_of(runner).find("blocks_at_a_time 4\n"), std::string::npos) << counts_of(runner);
+}
+
+// Says that a warp of four blocks keeps more at barriers than there is room for.
+class GreedyForFour final : public software::KernelCompiler {
+ public:
+  Outcome compile(const software::ptx::Module& module, std::string_view kernel,
+                  const software::jit::LaunchShape& shape) override {
+    struct Greedy : software::jit::CompiledKernel {};
+    if (shape.blocks_at_a_time < 4) return jit_->compile(module, kernel, shape);
+    auto compiled = std::make_shared<Greedy>();
+    compiled->frame_bytes = software::WarpFrames::kMostBytes + 1;
+    return compiled;
+  }
+  [[nodiscard]] software::jit::Counters counters() const override { return jit_->counters(); }
+
+ private:
+  std::unique_ptr<software::KernelCompiler> jit_ = software::make_jit_compiler({.verify = true});
+};
+
+TEST(Coarsening, NoMoreBlocksAtATimeThanFramesHaveRoomFor) {
+  const auto backend =
+      software::make_backend({.memory_bytes = std::uint64_t{1} << 28, .threads = 2, .always_coarsen = true},
+                             std::make_unique<GreedyForFour>());
+  ASSERT_TRUE(backend) << backend.error().reason;
+  DeviceRunner runner(**backend);
+  ASSERT_EQ(runner.load(kOpposite, "opposite.ptx"), "");
+  expect_opposites(runner, {11, 1, 1});
+  EXPECT_NE(counts_of(runner).find("blocks_at_a_time 2\n"), std::string::npos) << counts_of(runner);
 }
 
 TEST(Coarsening, WhileItIsMeasuredToo) {
