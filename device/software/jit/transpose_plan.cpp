@@ -13,7 +13,7 @@ namespace {
 using ir::Op;
 
 constexpr std::int64_t kWordBytes = 4;
-constexpr std::int64_t kChunkWords[] = {4, 2, 1};  // the longest first
+constexpr std::int64_t kChunkWords[] = {4, 2, 1};  // the longest first; one is always there
 
 class Planner {
  public:
@@ -81,7 +81,7 @@ class Planner {
     }
   }
 
-  // The group's words to chunks, from the first on; a load that has a word in none stays a gather.
+  // The group's words to chunks, from the first on.
   void divide(const Candidate& candidate) {
     std::set<std::int64_t> wanted;
     for (const auto& [id, first] : candidate.loads) {
@@ -103,18 +103,13 @@ class Planner {
         break;
       }
     }
-    if (places.empty()) return;
     plan_.groups.push_back(candidate.group);
     for (const auto& [id, first] : candidate.loads) {
       const ir::Instruction& load = function_.instructions[id];
       const std::int64_t words = static_cast<std::int64_t>(ir::bits_of(load.type) / 32) * load.count;
       std::vector<TransposeWord> found;
-      for (std::int64_t i = 0; i < words; ++i) {
-        const auto place = places.find(first + i * kWordBytes);
-        if (place == places.end()) break;
-        found.push_back(place->second);
-      }
-      if (found.size() == static_cast<std::size_t>(words)) plan_.items[id] = std::move(found);
+      for (std::int64_t i = 0; i < words; ++i) found.push_back(places.at(first + i * kWordBytes));
+      plan_.items[id] = std::move(found);
     }
   }
 

@@ -14,8 +14,11 @@ std::uint32_t divide_up(std::uint32_t value, std::uint32_t by) {
   return (value + by - 1) / by;
 }
 
-// A gate, biases and scales by which the product goes on before it is stored; then by which function.
-void add_fusion(RealLaunch& launch, fuzz::Dice& dice, bool has_fusion, const std::vector<std::byte>& like) {
+// A gate, biases and scales by which the product goes on before it is stored, each of at least so many bytes
+// like `like`; then by which function.
+void add_fusion(RealLaunch& launch, fuzz::Dice& dice, bool has_fusion, std::vector<std::byte> like,
+                std::size_t bytes) {
+  like.resize(std::max(like.size(), bytes));
   constexpr int kPointers = 5;
   for (int n = 0; n < kPointers; ++n) {
     if (has_fusion && dice.chance(75)) {
@@ -92,10 +95,8 @@ RealLaunch mul_mat_vec_q(const RealKernel& kernel, fuzz::Dice& dice) {
   launch.add_pointer(
       moderate_bytes(dice, std::size_t{samples} * channels.y * columns * groups * kGroupBytes));
   add_experts(launch, channels);
-  auto like = x;
-  like.resize(std::max<std::size_t>(x.size(),
-                                    std::size_t{4} * samples * std::max(channels.x, channels.dst) * channel));
-  add_fusion(launch, dice, has_fusion, like);
+  add_fusion(launch, dice, has_fusion, x,
+             std::size_t{4} * samples * std::max(channels.x, channels.dst) * channel);
   launch.add_pointer(moderate_bytes(dice, std::size_t{4} * samples * channels.dst * channel));
   launch.add(row_blocks * packing.values);
   launch.add_divisor(channels.y);
@@ -136,9 +137,7 @@ RealLaunch mul_mat_vec_q_moe(const RealKernel& kernel, fuzz::Dice& dice) {
   launch.add_pointer(x);
   launch.add_pointer(moderate_bytes(dice, std::size_t{tokens} * channels.y * groups * kGroupBytes));
   add_experts(launch, channels);
-  auto like = x;
-  like.resize(std::max<std::size_t>(x.size(), std::size_t{4} * (channels.x + tokens) * channels.dst * rows));
-  add_fusion(launch, dice, has_fusion, like);
+  add_fusion(launch, dice, has_fusion, x, std::size_t{4} * (channels.x + tokens) * channels.dst * rows);
   launch.add_pointer(moderate_bytes(dice, std::size_t{4} * tokens * channels.dst * rows));
   launch.add(row_blocks * packing.values);
   launch.add_divisor(channels.y);
@@ -184,10 +183,8 @@ RealLaunch mul_mat_vec_f(const RealKernel& kernel, fuzz::Dice& dice) {
   launch.add_pointer(
       floats(dice, std::size_t{2} * samples * channels.y * all_columns * y_pairs, -1.0F, 2.0F));
   add_experts(launch, channels);
-  auto like = x;
-  like.resize(std::max<std::size_t>(x.size(),
-                                    std::size_t{4} * samples * std::max(channels.x, channels.dst) * channel));
-  add_fusion(launch, dice, has_fusion, like);
+  add_fusion(launch, dice, has_fusion, x,
+             std::size_t{4} * samples * std::max(channels.x, channels.dst) * channel);
   launch.add_pointer(moderate_bytes(dice, std::size_t{4} * samples * channels.dst * channel));
   launch.add(pairs);
   launch.add_divisor(channels.y);
