@@ -44,8 +44,9 @@ std::vector<InstructionId>::const_iterator movable_barrier(const Function& funct
 
 }  // namespace
 
-void leave_before_barriers(Function& function) {
-  if (!function.uses_barriers) return;
+std::uint32_t leave_before_barriers(Function& function) {
+  std::uint32_t skipped = 0;
+  if (!function.uses_barriers) return skipped;
   for (BlockId id = 0, count = static_cast<BlockId>(function.blocks.size()); id < count; ++id) {
     const std::uint32_t on = way_on(function, function.blocks[id]);
     if (on == kNone) continue;
@@ -63,7 +64,9 @@ void leave_before_barriers(Function& function) {
     between.line = function.instructions[barrier].line;
     function.instructions[barrier].block = waiting;
     std::ranges::replace(function.blocks[next].preds, id, waiting);
+    ++skipped;
   }
+  return skipped;
 }
 
 }  // namespace vgpu::software::ir

@@ -34,8 +34,8 @@ void split_loads(Function& function);
 [[nodiscard]] std::expected<void, std::string> coarsen_grid(Function& function, std::uint32_t factor);
 
 // Where a thread that came through a barrier of the whole block may only end, it ends in front of the
-// barrier.
-void leave_before_barriers(Function& function);
+// barrier. Gives back at how many barriers.
+std::uint32_t leave_before_barriers(Function& function);
 
 // Cuts blocks behind their barriers, so that nothing in a block, its branch included, reads what was computed
 // in it before a barrier. Behind this, blocks must not be joined again.

@@ -20,7 +20,8 @@ struct AccessCounts {
   std::uint32_t branches_converging = 0;  // those at which lanes are checked to agree; not among the parting
   std::uint32_t prefetches = 0;           // loads that also fetch what later blocks may load
   std::uint32_t loads_transposed = 0;     // words of lanes far apart: a wide load for each lane, and shuffles
-  std::uint32_t reserved[3] = {};
+  std::uint32_t barriers_skipped = 0;     // by threads that would only end behind them
+  std::uint32_t reserved[2] = {};
 };
 static_assert(sizeof(AccessCounts) == 64);
 
@@ -43,6 +44,7 @@ inline constexpr AccessName kAccessNames[] = {
     {"branches_converging", &AccessCounts::branches_converging},
     {"guards", &AccessCounts::guards},
     {"prefetches", &AccessCounts::prefetches},
+    {"barriers_skipped", &AccessCounts::barriers_skipped},
 };
 
 }  // namespace vgpu::software::jit

@@ -82,6 +82,12 @@ Forms make_forms(ir::Function function, const Passes& passes) {
   return forms;
 }
 
+// A kernel's form before its lanes are looked at.
+struct Prepared {
+  ir::Function function;
+  std::uint32_t barriers_skipped = 0;  // AccessCounts::barriers_skipped
+};
+
 Error from(const ir::LowerError& error) {
   switch (error.kind) {
     case ir::LowerErrorKind::kNotFound:
@@ -109,8 +115,8 @@ struct Jit::Impl {
                                                       std::shared_ptr<const ir::Function> function,
                                                       const std::string& key);
   [[nodiscard]] GenericCopy::Code make_generic(ir::Function function, const std::string& key);
-  [[nodiscard]] std::expected<ir::Function, Error> prepare(const ptx::Module& module, std::string_view kernel,
-                                                           const LaunchShape& shape) const;
+  [[nodiscard]] std::expected<Prepared, Error> prepare(const ptx::Module& module, std::string_view kernel,
+                                                       const LaunchShape& shape) const;
 
   Options options;
   CodeGenerator generator;
@@ -121,8 +127,8 @@ struct Jit::Impl {
   std::atomic<std::uint64_t> nanoseconds{0};
 };
 
-std::expected<ir::Function, Error> Jit::Impl::prepare(const ptx::Module& module, std::string_view kernel,
-                                                      const LaunchShape& shape) const {
+std::expected<Prepared, Error> Jit::Impl::prepare(const ptx::Module& module, std::string_view kernel,
+                                                  const LaunchShape& shape) const {
   const std::uint64_t threads = std::uint64_t{shape.ntid[0]} * shape.ntid[1] * shape.ntid[2];
   if (threads == 0 || threads > kMaxThreads || std::ranges::max(shape.ntid) > kMaxThreads) {
     return std::unexpected(Error{ErrorKind::kLaunchShape, "a block of " + std::to_string(shape.ntid[0]) +
@@ -152,12 +158,12 @@ std::expected<ir::Function, Error> Jit::Impl::prepare(const ptx::Module& module,
     }
     after("coarsen_grid", *prepared);
   }
-  ir::leave_before_barriers(*prepared);
+  const std::uint32_t skipped = options.passes.leaving ? ir::leave_before_barriers(*prepared) : 0;
   after("leave_before_barriers", *prepared);
   ir::end_blocks_at_barriers(*prepared);
   after("end_blocks_at_barriers", *prepared);
   if (!broken.empty()) return std::unexpected(Error{ErrorKind::kInternal, broken});
-  return std::move(*prepared);
+  return Prepared{std::move(*prepared), skipped};
 }
 
 std::expected<void, std::string> Jit::Impl::link(LinkedKernel& kernel, const std::string& object,
@@ -211,8 +217,9 @@ std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::Impl::compile(c
   const auto start = std::chrono::steady_clock::now();
   if (!generator.problem().empty())
     return std::unexpected(Error{ErrorKind::kUnsupported, generator.problem()});
-  auto function = prepare(module, kernel, shape);
-  if (!function) return std::unexpected(function.error());
+  auto prepared = prepare(module, kernel, shape);
+  if (!prepared) return std::unexpected(prepared.error());
+  ir::Function* const function = &prepared->function;
   const std::string text = ir::print(*function);
   if (options.dump) options.dump("ir", text);
 
@@ -258,13 +265,14 @@ std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::Impl::compile(c
         return std::unexpected(Error{ErrorKind::kInternal, "after keep_live_outs: " + problem});
     }
     if (options.dump) options.dump("shapes", ir::print(forms.shapes, forms.function));
-    const auto generated =
+    auto generated =
         generator.generate({forms.function, forms.shapes, forms.masked ? &*forms.masked : nullptr}, false,
                            options.passes, options.verify, options.dump);
     if (!generated) return std::unexpected(Error{ErrorKind::kInternal, generated.error()});
     if (const auto linked = link(*result, generated->object, unchanged, key); !linked) {
       return std::unexpected(Error{ErrorKind::kInternal, linked.error()});
     }
+    generated->accesses.barriers_skipped = prepared->barriers_skipped;
     result->accesses = generated->accesses;
     result->frame_bytes = generated->frame_bytes;
     result->code_bytes = static_cast<std::uint32_t>(generated->object.size());

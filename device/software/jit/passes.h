@@ -25,11 +25,13 @@ struct Passes {
   // Global memory that depends on the block is prefetched for the blocks behind it (Emitter::prefetch).
   bool prefetch = true;
 
+  // Who only ends behind a barrier ends in front of it (ir::leave_before_barriers).
+  bool leaving = true;
   // Kernels are compiled for several blocks at a time too (ir::coarsen_grid).
   bool coarsening = true;
 
   [[nodiscard]] static constexpr Passes none() {
-    return {false, false, false, false, false, false, false, false};
+    return {false, false, false, false, false, false, false, false, false};
   }
 };
 
@@ -41,6 +43,7 @@ struct Passes {
       {"convergence", &Passes::convergence}, {"merging", &Passes::merging},
       {"splitting", &Passes::splitting},     {"prefetch", &Passes::prefetch},
       {"coarsening", &Passes::coarsening},   {"transposes", &Passes::transposes},
+      {"leaving", &Passes::leaving},
   };
   while (!names.empty()) {
     const std::string_view name = names.substr(0, names.find(','));

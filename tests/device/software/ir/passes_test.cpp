@@ -451,7 +451,7 @@ TEST(Print, ShowsBlocksAndOperations) {
 // Whether the first block, which branches to where some threads end, still has its barrier.
 bool waits_before_leaving(const std::string& body) {
   Function function = prepared(kRegisters + body);
-  leave_before_barriers(function);
+  const std::uint32_t skipped = leave_before_barriers(function);
   EXPECT_EQ(verify(function), "");
   std::size_t barriers = 0;
   for (const BlockId id : linear_order(function)) {
@@ -461,8 +461,10 @@ bool waits_before_leaving(const std::string& body) {
         }));
   }
   EXPECT_EQ(barriers, 1U);
-  return std::ranges::any_of(function.blocks[0].body,
-                             [&](InstructionId i) { return function.instructions[i].op == Op::kBarrier; });
+  const bool waits = std::ranges::any_of(
+      function.blocks[0].body, [&](InstructionId i) { return function.instructions[i].op == Op::kBarrier; });
+  EXPECT_EQ(skipped, waits ? 0U : 1U);
+  return waits;
 }
 
 TEST(LeaveBeforeBarriers, WhoOnlyEndsBehindABarrierDoesNotWait) {

@@ -78,10 +78,17 @@ $end:
   bar.sync 0;
   ret;
 }
-.visible .entry meet_twice()
+.visible .entry meet_and_leave(.param .u64 p)
 {
+  .reg .b64 %q<2>;
+  .reg .b32 %r<2>;
+  .reg .pred %p<2>;
+  ld.param.u64 %q0, [p];
+  mov.u32 %r0, %tid.x;
   bar.sync 0;
-  bar.sync 0;
+  setp.gt.u32 %p0, %r0, 31;
+  @%p0 ret;
+  st.global.u32 [%q0], %r0;
   ret;
 }
 .visible .entry bounded() .reqntid 64
@@ -157,6 +164,19 @@ TEST_F(JitTest, CountsLoadsThatWereTransposed) {
   EXPECT_EQ((*with)->accesses.loads_gathered, 1u);
   EXPECT_EQ((*without)->accesses.loads_transposed, 0u);
   EXPECT_EQ((*without)->accesses.loads_gathered, 4u);
+}
+
+TEST_F(JitTest, CountsBarriersInFrontOfWhichThreadsLeave) {
+  Options chosen = options();
+  Jit leaving(chosen);
+  chosen.passes.leaving = false;
+  Jit waiting(chosen);
+  const auto with = leaving.compile(*module_, "meet_and_leave", shape(64));
+  const auto without = waiting.compile(*module_, "meet_and_leave", shape(64));
+  ASSERT_TRUE(with.has_value()) << with.error().message;
+  ASSERT_TRUE(without.has_value()) << without.error().message;
+  EXPECT_EQ((*with)->accesses.barriers_skipped, 1u);
+  EXPECT_EQ((*without)->accesses.barriers_skipped, 0u);
 }
 
 TEST_F(JitTest, CountsBranchesTakenToConverge) {
