@@ -438,7 +438,12 @@ void Emitter::emit_block(BlockId id) {
   if (masked_ != nullptr) check_on_entry(id);
   begin_windows();
   begin_transposes();
-  for (const auto i : function_.blocks[id].body) emit_instruction(function_.instructions[i]);
+  prefetched_.clear();
+  const std::vector<ir::InstructionId>& body = function_.blocks[id].body;
+  for (std::size_t n = 0; n < body.size(); ++n) {
+    emit_instruction(function_.instructions[body[n]]);
+    emit_prefetches(body.size() - n - 1);
+  }
   emit_terminator(id);
 }
 

@@ -211,7 +211,7 @@ void Emitter::emit_load(const Inst& inst) {
     results = load_lane_by_lane(inst, at);
   } else if (is_contiguous(at, bytes)) {
     ++counts_.loads_contiguous;
-    if (inst.space == Space::kGlobal) prefetch(inst.operands[0], at.pointer, kWarpSize * bytes);
+    if (inst.space == Space::kGlobal) prefetch(inst.operands[0], inst.imm, at.pointer, kWarpSize * bytes);
     results = load_contiguous(inst, at);
   } else {
     ++counts_.loads_gathered;
@@ -226,22 +226,6 @@ Value* Emitter::repeat_mask(std::uint32_t count) {
   std::vector<int> index;
   for (int lane = 0; lane < static_cast<int>(kWarpSize); ++lane) index.insert(index.end(), count, lane);
   return b_.CreateShuffleVector(mask_vector(), index);
-}
-
-// What the next blocks of the grid will read mostly lies behind what this one reads. Nothing is known of it,
-// and nothing need be: a prefetch has no effect but time, wherever it points. `address` is where `pointer`
-// comes from. The distance is more than the rows of blocks that run together. It goes to the second-level
-// cache, which waits for more lines at a time than the first.
-void Emitter::prefetch(ValueId address, Value* pointer, std::int64_t bytes) {
-  constexpr std::int64_t kAhead = 64 << 10;
-  constexpr std::int64_t kLine = 64;
-  if (!passes_.prefetch || !depends_on_block_[address]) return;
-  ++counts_.prefetches;
-  for (std::int64_t at = 0; at < bytes; at += kLine) {
-    Value* ahead = b_.CreateConstGEP1_64(b_.getInt8Ty(), pointer, static_cast<std::uint64_t>(kAhead + at));
-    intrinsic(llvm::Intrinsic::prefetch, {b_.getPtrTy()},
-              {ahead, i32(0), i32(2), i32(1)});  // to read, into L2
-  }
 }
 
 std::vector<Value*> Emitter::load_contiguous(const Inst& inst, const Place& at) {

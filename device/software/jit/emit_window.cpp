@@ -25,9 +25,10 @@ std::vector<int> counting(std::size_t count) {
 }  // namespace
 
 void Emitter::begin_windows() {
-  plan_ = passes_.windows && target_.avx512 ? plan_windows(function_, shapes_, block_, needs_home_)
-                                            : WindowPlan{};
-  windows_.clear();
+  plan_ = passes_.windows && target_.avx512
+              ? plan_windows(function_, shapes_, block_, needs_home_, target_.word_permute_cost)
+              : WindowPlan{};
+  pieces_.clear();
   group_base_.assign(plan_.groups.size(), nullptr);
   group_bounds_.assign(plan_.groups.size(), {});
 }
@@ -81,7 +82,7 @@ Value* Emitter::group_base(std::size_t index) {
       return base = shared_span(group.root, group.low, group.high, group.of_block);
     Value* low = b_.CreateAdd(scalar(group.root), i64(static_cast<std::uint64_t>(group.low)));
     base = b_.CreateIntToPtr(b_.CreateAdd(confine(low), i64(kDeviceWindowBase)), b_.getPtrTy());
-    prefetch(group.root, base, group.high - group.low);
+    prefetch(group.root, group.low, base, group.high - group.low);
   }
   return base;
 }
@@ -102,34 +103,35 @@ std::pair<Value*, Value*> Emitter::group_bounds(std::size_t index) {
   return bounds;
 }
 
-// 64 bytes from `start` on; behind what is wanted they are undefined.
-Value* Emitter::window(std::size_t index, std::int64_t start) {
-  Value*& loaded = windows_[{index, start}];
+// `size` bytes from `start` on; behind what is wanted they are undefined.
+Value* Emitter::piece(std::size_t index, std::int64_t start, std::int64_t size) {
+  Value*& loaded = pieces_[{index, start, size}];
   if (loaded != nullptr) return loaded;
   const WindowGroup& group = plan_.groups[index];
   Value* from = b_.CreateConstGEP1_64(b_.getInt8Ty(), group_base(index), static_cast<std::uint64_t>(start));
-  auto* wide = llvm::FixedVectorType::get(b_.getInt8Ty(), kWindowBytes);
-  const std::int64_t bytes = std::min(kWindowBytes, group.high - group.low);
+  const auto count = static_cast<unsigned>(size);
+  auto* wide = llvm::FixedVectorType::get(b_.getInt8Ty(), count);
+  const std::int64_t bytes = std::min(size, group.high - group.low);
   ++counts_.window_loads;
-  if (full_mask() && bytes == kWindowBytes) {
+  if (full_mask() && bytes == size) {
     auto* load = b_.CreateAlignedLoad(wide, from, llvm::Align(1));
     if (group.is_constant)
       load->setMetadata(llvm::LLVMContext::MD_invariant_load, llvm::MDNode::get(context_, {}));
     return loaded = load;
   }
   std::vector<llvm::Constant*> numbers;
-  for (int i = 0; i < kWindowBytes; ++i) numbers.push_back(b_.getInt8(static_cast<std::uint8_t>(i)));
+  for (std::int64_t i = 0; i < size; ++i) numbers.push_back(b_.getInt8(static_cast<std::uint8_t>(i)));
   Value* position = llvm::ConstantVector::get(numbers);
-  const auto limit = [&](Value* bound) {  // relative to the window, as far as it reaches
+  const auto limit = [&](Value* bound) {  // relative to the piece, as far as it reaches
     Value* here = b_.CreateSub(bound, i32(static_cast<std::uint64_t>(start)));
     here = b_.CreateBinaryIntrinsic(llvm::Intrinsic::smax, here, i32(0));
-    here = b_.CreateBinaryIntrinsic(llvm::Intrinsic::smin, here, i32(kWindowBytes));
-    return b_.CreateVectorSplat(kWindowBytes, b_.CreateTrunc(here, b_.getInt8Ty()));
+    here = b_.CreateBinaryIntrinsic(llvm::Intrinsic::smin, here, i32(static_cast<std::uint64_t>(size)));
+    return b_.CreateVectorSplat(count, b_.CreateTrunc(here, b_.getInt8Ty()));
   };
   Value* wanted;
   if (full_mask()) {
-    wanted = b_.CreateICmpULT(
-        position, b_.CreateVectorSplat(kWindowBytes, b_.getInt8(static_cast<std::uint8_t>(bytes))));
+    wanted =
+        b_.CreateICmpULT(position, b_.CreateVectorSplat(count, b_.getInt8(static_cast<std::uint8_t>(bytes))));
   } else {
     const auto [first, behind] = group_bounds(index);
     wanted =
@@ -138,26 +140,33 @@ Value* Emitter::window(std::size_t index, std::int64_t start) {
   return loaded = b_.CreateMaskedLoad(wide, from, llvm::Align(1), wanted, llvm::Constant::getNullValue(wide));
 }
 
-// One element of `lanes` lanes from `first_lane` on.
+// The window with that number of a half of the warp.
+Value* Emitter::window(std::size_t index, std::size_t half, std::size_t number) {
+  const Windows& windows = plan_.groups[index].windows[half];
+  const std::size_t first = number * windows.pieces_of_window();
+  std::vector<Value*> parts;
+  for (std::size_t n = first; n < first + windows.pieces_of_window(); ++n) {
+    parts.push_back(n < windows.pieces.size() ? piece(index, windows.pieces[n], windows.piece_bytes)
+                                              : llvm::PoisonValue::get(parts[0]->getType()));
+  }
+  return concatenate(std::move(parts));
+}
+
+// One element of the lanes from `first_lane` on, as many as one permute puts in place.
 Value* Emitter::window_lanes(const WindowItem& item, std::int64_t element_offset, std::int64_t bytes,
-                             std::uint32_t first_lane, std::uint32_t lanes) {
+                             std::uint32_t first_lane) {
   const WindowGroup& group = plan_.groups[item.group];
-  const ir::LaneTable& table = shapes_.tables[group.table];
-  std::vector<std::int64_t> offsets;
-  for (std::uint32_t lane = first_lane; lane < first_lane + lanes; ++lane)
-    offsets.push_back(item.offset + element_offset + table[lane] - group.low);
-  const std::vector<std::int64_t>& starts = group.windows[first_lane / kHalfWarp];
-  const Permute permute = plan_permute(starts, offsets, bytes);
+  const std::size_t half = first_lane / kHalfWarp;
+  const Permute permute = plan_permute(
+      group.windows[half],
+      element_offsets(group, shapes_.tables[group.table], item.offset + element_offset, bytes, first_lane),
+      bytes);
   const auto granules = static_cast<std::size_t>(kWindowBytes / permute.granule);
   auto* as_granules = llvm::FixedVectorType::get(b_.getIntNTy(static_cast<unsigned>(8 * permute.granule)),
                                                  static_cast<unsigned>(granules));
-  std::vector<std::size_t> used;
-  for (std::size_t w = 0; w < starts.size(); ++w) {
-    if (std::ranges::any_of(permute.source, [&](const auto& source) { return source.first == w; }))
-      used.push_back(w);
-  }
+  const std::vector<std::size_t>& used = permute.windows;
   const auto loaded = [&](std::size_t w) {
-    return b_.CreateBitCast(window(item.group, starts[w]), as_granules);
+    return b_.CreateBitCast(window(item.group, half, w), as_granules);
   };
   const auto granule_bits = static_cast<unsigned>(8 * permute.granule);
   Value* result = loaded(used[0]);
@@ -177,25 +186,18 @@ Value* Emitter::window_lanes(const WindowItem& item, std::int64_t element_offset
   }
   if (permute.source.size() != granules)
     result = b_.CreateShuffleVector(result, counting(permute.source.size()));
-  return b_.CreateBitCast(result,
-                          llvm::FixedVectorType::get(b_.getIntNTy(static_cast<unsigned>(8 * bytes)), lanes));
+  return b_.CreateBitCast(result, llvm::FixedVectorType::get(b_.getIntNTy(static_cast<unsigned>(8 * bytes)),
+                                                             lanes_of_permute(bytes)));
 }
 
 std::vector<Value*> Emitter::load_windows(const Inst& inst, const WindowItem& item) {
   const std::int64_t bytes = ir::bits_of(inst.type) / 8;
-  const std::uint32_t lanes = bytes == 8 ? 8 : kHalfWarp;
   std::vector<Value*> results;
   for (std::int64_t i = 0; i < inst.count; ++i) {
     std::vector<Value*> parts;
-    for (std::uint32_t lane = 0; lane < kWarpSize; lane += lanes)
-      parts.push_back(window_lanes(item, i * bytes, bytes, lane, lanes));
-    for (std::size_t width = lanes; parts.size() > 1; width *= 2) {
-      std::vector<Value*> joined;
-      for (std::size_t k = 0; k < parts.size(); k += 2)
-        joined.push_back(b_.CreateShuffleVector(parts[k], parts[k + 1], counting(2 * width)));
-      parts = std::move(joined);
-    }
-    results.push_back(b_.CreateBitCast(parts[0], type(inst.type, true)));
+    for (std::uint32_t lane = 0; lane < kWarpSize; lane += lanes_of_permute(bytes))
+      parts.push_back(window_lanes(item, i * bytes, bytes, lane));
+    results.push_back(b_.CreateBitCast(concatenate(std::move(parts)), type(inst.type, true)));
   }
   return results;
 }

@@ -2,16 +2,19 @@
 // of values that differ by constants, are scalars; varying ones are vectors of 32. Blocks that run with part
 // of a warp are walked in linear order under a mask; all others are joined by true branches.
 // emit_control.cpp: blocks, masks, phis; emit_ops.cpp, emit_integer.cpp, emit_float.cpp, emit_math.cpp:
-// arithmetic; emit_memory.cpp: memory; emit_warp.cpp: atomics and what lanes do together.
+// arithmetic; emit_memory.cpp, emit_window.cpp, emit_transpose.cpp, emit_prefetch.cpp: memory; emit_warp.cpp:
+// atomics and what lanes do together.
 #pragma once
 
 #include <llvm/IR/IRBuilder.h>
 #include <llvm/IR/Module.h>
 
+#include <deque>
 #include <functional>
 #include <initializer_list>
 #include <map>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -31,7 +34,8 @@ struct Target {
   bool avx512 = false;  // F, BW, DQ, VL
   bool vbmi = false;
   bool vnni = false;
-  bool unconfined = false;  // see Options
+  std::size_t word_permute_cost = 1;  // see plan_windows
+  bool unconfined = false;            // see Options
 };
 
 // A warp's code as made without guarded claims, if any were made.
@@ -194,16 +198,20 @@ class Emitter {
   void store_scatter(const Inst& inst, const Place& place);
   void store_lane_by_lane(const Inst& inst, const Place& place);
   V gather(V pointers_value, ir::Type element);
-  void prefetch(ValueId address, V pointer, std::int64_t bytes);
   V repeat_mask(std::uint32_t count);
+
+  // --- emit_prefetch.cpp
+  void prefetch(ValueId address, std::int64_t offset, V pointer, std::int64_t bytes);
+  void emit_prefetches(std::size_t instructions_left);
 
   // --- emit_window.cpp
   void begin_windows();
   V group_base(std::size_t group);
   std::pair<V, V> group_bounds(std::size_t group);
-  V window(std::size_t group, std::int64_t start);
+  V piece(std::size_t group, std::int64_t start, std::int64_t size);
+  V window(std::size_t group, std::size_t half, std::size_t number);
   V window_lanes(const WindowItem& item, std::int64_t element_offset, std::int64_t bytes,
-                 std::uint32_t first_lane, std::uint32_t lanes);
+                 std::uint32_t first_lane);
   V permute_table(const std::vector<int>& index, unsigned granule_bits);
   V permute_granules(V first, V second, const std::vector<int>& index, unsigned granule_bits);
   std::vector<V> load_windows(const Inst& inst, const WindowItem& item);
@@ -268,10 +276,13 @@ class Emitter {
   V mask_ = nullptr;
   V mask_vector_ = nullptr;
   WindowPlan plan_;
-  std::map<std::pair<std::size_t, std::int64_t>, V> windows_;  // by group and start
+  std::map<std::tuple<std::size_t, std::int64_t, std::int64_t>, V> pieces_;  // by group, start and size
   std::map<std::pair<unsigned, std::vector<int>>, llvm::GlobalVariable*> permute_tables_;
   std::vector<V> group_base_;
   std::vector<std::pair<V, V>> group_bounds_;
+  // By what an address is the sum of: what is added to it where lines are prefetched.
+  std::map<std::vector<ValueId>, std::vector<std::uint64_t>> prefetched_;
+  std::deque<std::pair<V, std::int64_t>> prefetches_;  // to be emitted: pointers, and how far behind them
   TransposePlan transposes_;
   std::vector<V> transpose_base_;           // by group
   std::vector<std::vector<V>> transposed_;  // by chunk

@@ -18,8 +18,12 @@ std::int64_t element_bytes(const ir::Instruction& load) {
 class Planner {
  public:
   Planner(const ir::Function& function, const ir::LaneShapes& shapes, ir::BlockId block,
-          const std::vector<bool>& has_home)
-      : function_(function), shapes_(shapes), block_(block), has_home_(has_home) {}
+          const std::vector<bool>& has_home, std::size_t permute_cost)
+      : function_(function),
+        shapes_(shapes),
+        block_(block),
+        has_home_(has_home),
+        permute_cost_(permute_cost) {}
 
   WindowPlan run() {
     collect();
@@ -88,7 +92,7 @@ class Planner {
     const auto [least, most] = std::ranges::minmax(table);
     group.low = group.first + least;
     group.high = group.end + most;
-    std::size_t windows = 0;
+    std::size_t pieces = 0;
     std::size_t gathers = 0;  // of 16 lanes
     for (std::size_t half = 0; half < 2; ++half) {
       std::set<std::int64_t> wanted;
@@ -100,29 +104,66 @@ class Planner {
             wanted.insert(offset + table[lane] + byte - group.low);
         }
       }
-      std::vector<std::int64_t>& starts = group.windows[half];
-      std::int64_t covered = 0;
-      for (const std::int64_t byte : wanted) {
-        if (!starts.empty() && byte < covered) continue;
-        starts.push_back(byte);
-        covered = byte + kWindowBytes;
+      std::size_t least_cost = SIZE_MAX;
+      for (const std::int64_t piece_bytes : {kWindowBytes, kWindowBytes / 2, kWindowBytes / 4}) {
+        Windows windows = cover(wanted, piece_bytes, group.high - group.low);
+        const std::size_t cost = cost_of(windows, candidate, half);
+        if (cost >= least_cost) continue;
+        least_cost = cost;
+        group.windows[half] = std::move(windows);
       }
-      // The last one must not reach behind what is wanted.
-      const std::int64_t last = std::max<std::int64_t>(0, group.high - group.low - kWindowBytes);
-      for (std::int64_t& start : starts) start = std::min(start, last);
-      windows += starts.size();
+      pieces += group.windows[half].pieces.size();
     }
     // A gather of 16 lanes costs as much as a dozen loads and permutes.
-    if (windows > 4 * gathers + 4 || windows > 24) return;
+    if (pieces > 4 * gathers + 4 || pieces > 24) return;
     for (const auto& [id, offset] : candidate.loads)
       plan_.items[id] = {.group = plan_.groups.size(), .offset = offset};
     plan_.groups.push_back(std::move(group));
+  }
+
+  static Windows cover(const std::set<std::int64_t>& wanted, std::int64_t piece_bytes, std::int64_t span) {
+    Windows windows{.piece_bytes = piece_bytes, .pieces = {}};
+    std::int64_t covered = 0;
+    for (const std::int64_t byte : wanted) {
+      if (!windows.pieces.empty() && byte < covered) continue;
+      windows.pieces.push_back(byte);
+      covered = byte + piece_bytes;
+    }
+    // The last one must not reach behind what is wanted.
+    const std::int64_t last = std::max<std::int64_t>(0, span - piece_bytes);
+    for (std::int64_t& start : windows.pieces) start = std::min(start, last);
+    return windows;
+  }
+
+  // What loading the windows and permuting takes, in instructions of vectors: a load for each piece, and one
+  // more to insert it if it is not the first of its window.
+  [[nodiscard]] std::size_t cost_of(const Windows& windows, const Candidate& candidate,
+                                    std::size_t half) const {
+    std::size_t cost = 2 * windows.pieces.size() - windows.count();
+    const ir::LaneTable& table = shapes_.tables[candidate.group.table];
+    for (const auto& [id, offset] : candidate.loads) {
+      const ir::Instruction& load = function_.instructions[id];
+      const std::int64_t bytes = element_bytes(load);
+      for (std::int64_t element = 0; element < load.count; ++element) {
+        for (std::uint32_t lane = 0; lane < kHalfWarp; lane += lanes_of_permute(bytes)) {
+          const Permute permute =
+              plan_permute(windows,
+                           element_offsets(candidate.group, table, offset + element * bytes, bytes,
+                                           static_cast<std::uint32_t>(half) * kHalfWarp + lane),
+                           bytes);
+          const std::size_t permutes = permute.windows.size() - 1;
+          cost += permutes == 0 ? 1 : permutes * (permute.granule < 4 ? permute_cost_ : 1);
+        }
+      }
+    }
+    return cost;
   }
 
   const ir::Function& function_;
   const ir::LaneShapes& shapes_;
   ir::BlockId block_;
   const std::vector<bool>& has_home_;
+  std::size_t permute_cost_;
   std::vector<Candidate> candidates_;
   WindowPlan plan_;
 };
@@ -159,32 +200,45 @@ std::pair<ir::ValueId, std::int64_t> root_of(const ir::Function& function, const
 }
 
 WindowPlan plan_windows(const ir::Function& function, const ir::LaneShapes& shapes, ir::BlockId block,
-                        const std::vector<bool>& has_home) {
-  return Planner(function, shapes, block, has_home).run();
+                        const std::vector<bool>& has_home, std::size_t permute_cost) {
+  return Planner(function, shapes, block, has_home, permute_cost).run();
 }
 
-Permute plan_permute(const std::vector<std::int64_t>& windows, const std::vector<std::int64_t>& offsets,
-                     std::int64_t bytes) {
-  // The last window that begins at or before a byte holds it, if any does.
-  const auto window_of = [&](std::int64_t byte) {
-    return static_cast<std::size_t>(std::ranges::upper_bound(windows, byte) - windows.begin()) - 1;
-  };
+std::pair<std::size_t, std::int64_t> Windows::find(std::int64_t byte) const {
+  // The last piece that begins at or before a byte holds it, if any does.
+  const auto piece = static_cast<std::size_t>(std::ranges::upper_bound(pieces, byte) - pieces.begin()) - 1;
+  const std::int64_t start = static_cast<std::int64_t>(piece % pieces_of_window()) * piece_bytes;
+  return {piece / pieces_of_window(), start + byte - pieces[piece]};
+}
+
+std::vector<std::int64_t> element_offsets(const WindowGroup& group, const ir::LaneTable& table,
+                                          std::int64_t offset, std::int64_t bytes, std::uint32_t first_lane) {
+  std::vector<std::int64_t> offsets;
+  for (std::uint32_t lane = first_lane; lane < first_lane + lanes_of_permute(bytes); ++lane)
+    offsets.push_back(offset + table[lane] - group.low);
+  return offsets;
+}
+
+Permute plan_permute(const Windows& windows, const std::vector<std::int64_t>& offsets, std::int64_t bytes) {
   Permute permute;
   for (permute.granule = bytes; permute.granule > 1; permute.granule /= 2) {
     const bool fits = std::ranges::all_of(offsets, [&](std::int64_t offset) {
       for (std::int64_t at = offset; at < offset + bytes; at += permute.granule) {
-        if ((at - windows[window_of(at)]) % permute.granule != 0) return false;
+        if (windows.find(at).second % permute.granule != 0) return false;
       }
       return true;
     });
     if (fits) break;
   }
+  std::set<std::size_t> used;
   for (const std::int64_t offset : offsets) {
     for (std::int64_t at = offset; at < offset + bytes; at += permute.granule) {
-      const std::size_t window = window_of(at);
-      permute.source.emplace_back(window, static_cast<int>((at - windows[window]) / permute.granule));
+      const auto [window, position] = windows.find(at);
+      permute.source.emplace_back(window, static_cast<int>(position / permute.granule));
+      used.insert(window);
     }
   }
+  permute.windows.assign(used.begin(), used.end());
   return permute;
 }
 

@@ -22,6 +22,23 @@ namespace vgpu::software::jit {
 inline constexpr std::int64_t kWindowBytes = 64;
 inline constexpr std::uint32_t kHalfWarp = 16;
 
+// What permutes take their granules from: vectors of 64 bytes, each loaded at once, or put together of pieces
+// of 32 or 16 bytes that are each loaded from where bytes are wanted.
+struct Windows {
+  std::int64_t piece_bytes = kWindowBytes;
+  // Where pieces begin, relative to the group's `low`, ascending. They fill one window after the other.
+  std::vector<std::int64_t> pieces;
+
+  [[nodiscard]] std::size_t pieces_of_window() const {
+    return static_cast<std::size_t>(kWindowBytes / piece_bytes);
+  }
+  [[nodiscard]] std::size_t count() const {
+    return (pieces.size() + pieces_of_window() - 1) / pieces_of_window();
+  }
+  // The window that holds a wanted byte, and where in it.
+  [[nodiscard]] std::pair<std::size_t, std::int64_t> find(std::int64_t byte) const;
+};
+
 // Loads whose addresses are one scalar plus one table of constants plus a constant each.
 struct WindowGroup {
   static constexpr std::int64_t kMaxSpan = 4096;
@@ -35,9 +52,8 @@ struct WindowGroup {
   std::int64_t end = 0;      // … behind the last
   std::int64_t low = 0;      // first wanted byte of all lanes, relative to scalar(root)
   std::int64_t high = 0;     // behind the last
-  // Per half of the warp: where windows begin, relative to `low`, ascending; high - low bytes are covered
-  // where they are less than a window.
-  std::vector<std::int64_t> windows[2];
+  // Per half of the warp. Where high - low is less than a piece has, pieces are that much shorter.
+  Windows windows[2];
 };
 
 struct WindowItem {
@@ -62,16 +78,30 @@ struct WindowPlan {
 [[nodiscard]] bool is_contiguous(const ir::LaneTable& table, std::int64_t bytes);
 
 // `has_home`, by value: blocks other than its own can read it.
+// `permute_cost`: what a permute of two sources costs, in plain instructions of vectors, if it moves bytes or
+// words. Those of larger granules cost 1.
 [[nodiscard]] WindowPlan plan_windows(const ir::Function& function, const ir::LaneShapes& shapes,
-                                      ir::BlockId block, const std::vector<bool>& has_home);
+                                      ir::BlockId block, const std::vector<bool>& has_home,
+                                      std::size_t permute_cost);
 
 // Where the elements of some lanes come from: for each granule of `granule` bytes of the result, in order,
 // the window (index into windows) and the granule in it.
 struct Permute {
   std::int64_t granule = 0;
   std::vector<std::pair<std::size_t, int>> source;
+  std::vector<std::size_t> windows;  // those that occur there, ascending
 };
-[[nodiscard]] Permute plan_permute(const std::vector<std::int64_t>& windows,
-                                   const std::vector<std::int64_t>& offsets, std::int64_t element_bytes);
+[[nodiscard]] Permute plan_permute(const Windows& windows, const std::vector<std::int64_t>& offsets,
+                                   std::int64_t element_bytes);
+
+// Lanes whose elements of so many bytes one permute puts in place.
+[[nodiscard]] constexpr std::uint32_t lanes_of_permute(std::int64_t element_bytes) {
+  return element_bytes == 8 ? 8 : kHalfWarp;
+}
+// Where the elements of such lanes lie, relative to the group's `low`; `offset`: of lane 0's, as WindowItem
+// has it.
+[[nodiscard]] std::vector<std::int64_t> element_offsets(const WindowGroup& group, const ir::LaneTable& table,
+                                                        std::int64_t offset, std::int64_t element_bytes,
+                                                        std::uint32_t first_lane);
 
 }  // namespace vgpu::software::jit

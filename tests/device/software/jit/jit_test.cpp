@@ -37,6 +37,38 @@ constexpr const char* kPtx = R"(.version 8.4
   st.global.u16 [%q1+4], %r3;
   ret;
 }
+.visible .entry quants(.param .u64 p)
+{
+  .reg .b64 %q<3>;
+  .reg .b32 %r<6>;
+  ld.param.u64 %q0, [p];
+  mov.u32 %r0, %tid.x;
+  shr.u32 %r1, %r0, 2;
+  mad.wide.u32 %q1, %r1, 34, %q0;
+  and.b32 %r2, %r0, 3;
+  mad.wide.u32 %q2, %r2, 8, %q1;
+  ld.global.u32 %r3, [%q2+2];
+  ld.global.u32 %r4, [%q2+6];
+  add.u32 %r5, %r3, %r4;
+  st.global.u32 [%q0], %r5;
+  ret;
+}
+.visible .entry ahead(.param .u64 p)
+{
+  .reg .b64 %q<3>;
+  .reg .b32 %r<6>;
+  ld.param.u64 %q0, [p];
+  mov.u32 %r0, %tid.x;
+  mov.u32 %r1, %ctaid.x;
+  mad.wide.u32 %q1, %r1, 4096, %q0;
+  mad.wide.u32 %q2, %r0, 4, %q1;
+  ld.global.u32 %r2, [%q2+64];
+  ld.global.u32 %r3, [%q2];
+  bar.sync 0;
+  add.u32 %r4, %r2, %r3;
+  st.global.u32 [%q2], %r4;
+  ret;
+}
 .visible .entry rows(.param .u64 p)
 {
   .reg .b64 %q<2>;
@@ -148,6 +180,45 @@ TEST_F(JitTest, CountsHowLoadsWereCompiled) {
   EXPECT_EQ((*without)->accesses.loads_windowed, 0u);
   EXPECT_EQ((*without)->accesses.loads_gathered, 2u);
   EXPECT_EQ((*without)->accesses.window_loads, 0u);
+}
+
+// How often `what` occurs in the code as it was given to LLVM.
+std::size_t occurrences(const ptx::Module& module, std::string_view kernel, Options options,
+                        std::string_view what) {
+  std::size_t count = 0;
+  options.cache_directory.clear();
+  options.verify = true;
+  options.dump = [&](std::string_view stage, const std::string& text) {
+    if (stage != "llvm") return;
+    for (std::size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += what.size()) ++count;
+  };
+  LaunchShape shape;
+  shape.ntid[0] = 64;
+  Jit jit(options);
+  const auto compiled = jit.compile(module, kernel, shape);
+  EXPECT_TRUE(compiled.has_value()) << compiled.error().message;
+  return count;
+}
+
+// Runs of 32 bytes, two bytes between them: windows that are put together of them need no permutes of words,
+// which are cheap on some processors only.
+TEST_F(JitTest, WindowsArePutTogetherOfPiecesWherePermutesOfWordsAreExpensive) {
+  Options chosen = options();
+  chosen.cpu = "sapphirerapids";
+  EXPECT_EQ(occurrences(*module_, "quants", chosen, "load <32 x i8>"), 8u);
+  EXPECT_EQ(occurrences(*module_, "quants", chosen, "load <64 x i8>"), 0u);
+  chosen.cpu = "znver4";
+  EXPECT_EQ(occurrences(*module_, "quants", chosen, "load <32 x i8>"), 0u);
+  EXPECT_EQ(occurrences(*module_, "quants", chosen, "load <64 x i8>"), 6u);
+}
+
+// Two loads of 128 bytes, one line of which is the same; and what is prefetched for them before the barrier,
+// behind which code may be entered anew.
+TEST_F(JitTest, PrefetchesEachLineOnce) {
+  Options chosen = options();
+  EXPECT_EQ(occurrences(*module_, "ahead", chosen, "call void @llvm.prefetch"), 3u);
+  chosen.passes.prefetch = false;
+  EXPECT_EQ(occurrences(*module_, "ahead", chosen, "call void @llvm.prefetch"), 0u);
 }
 
 // Lanes a kilobyte apart: one wide load for each of them, but for the halfword.

@@ -94,6 +94,21 @@ const std::string kWidths =
     " mad.lo.u32 %r20, %r20, 23, %r18;\n mad.lo.u32 %r20, %r20, 25, %r22;\n"
     "$end:\n st.global.u32 [%q2], %r20;\n ret;\n}\n";
 
+// Rows of blocks of 104 bytes: two words each of two lanes, side by side, and of four lanes; so windows are
+// put together of pieces.
+const std::string kRuns =
+    std::string(kHead) +
+    " setp.ge.u32 %p0, %r5, %r0;\n @%p0 bra $end;\n"
+    " shr.u32 %r6, %r2, 1;\n and.b32 %r7, %r2, 1;\n mul.wide.u32 %q3, %r6, 104;\n mul.wide.u32 %q4, %r7, 8;\n"
+    " add.s64 %q5, %q1, %q3;\n add.s64 %q5, %q5, %q4;\n"
+    " ld.global.nc.u32 %r8, [%q5];\n ld.global.nc.u32 %r9, [%q5+4];\n"
+    " shr.u32 %r10, %r2, 2;\n and.b32 %r11, %r2, 3;\n mul.wide.u32 %q6, %r10, 104;\n mul.wide.u32 %q7, %r11, "
+    "8;\n"
+    " add.s64 %q8, %q1, %q6;\n add.s64 %q8, %q8, %q7;\n"
+    " ld.global.nc.u32 %r12, [%q8+32];\n ld.global.nc.u32 %r13, [%q8+36];\n"
+    " mad.lo.u32 %r20, %r8, 3, %r9;\n mad.lo.u32 %r20, %r20, 5, %r12;\n mad.lo.u32 %r20, %r20, 7, %r13;\n"
+    "$end:\n st.global.u32 [%q2], %r20;\n ret;\n}\n";
+
 // A load, a store to the same memory, and the load again: what the store changed must be seen.
 const std::string kStoreBetween =
     std::string(kHead) +
@@ -170,6 +185,10 @@ const Launch kLaunches[] = {
     {"widths_full", &kWidths, 1, 32, 32, 0, 31u * 48 + 16},
     {"widths_tail", &kWidths, 1, 64, 43, 0, 42u * 48 + 16},
     {"widths_one", &kWidths, 1, 32, 1, 0, 32},
+    {"runs_full", &kRuns, 1, 64, 64, 0, 31u * 104 + 16},
+    {"runs_tail", &kRuns, 1, 64, 43, 0, 21u * 104 + 8},
+    {"runs_partial_warp", &kRuns, 1, 40, 40, 0, 19u * 104 + 16},
+    {"runs_one", &kRuns, 1, 32, 1, 0, 40},
     {"store_between", &kStoreBetween, 1, 64, 0, 0, 63u * 12 + 8},
     {"zeros_behind_all", &kZerosBehind, 1, 64, 128, 200, 128u * 8},
     {"zeros_behind_some", &kZerosBehind, 1, 64, 75, 200, 75u * 8},
