@@ -429,6 +429,7 @@ void Emitter::emit_block(BlockId id) {
   block_ = id;
   scalars_.clear();
   vectors_.clear();
+  signed_dots_.clear();
   mask_ = mask_vector_ = nullptr;
   b_.SetInsertPoint(body_[id]);
   if (is_partial(id)) {

@@ -325,7 +325,15 @@ Value* Emitter::dot4(const Inst& inst, Value* a, Value* b, Value* c) {
     const bool a_fits = (inst.imm & 1) != 0 || bytes_non_negative(inst.operands[0]);
     if (!a_signed && b_fits) return halves(c, a, b);
     if (!b_signed && a_fits) return halves(c, b, a);
-    if (a_signed && b_signed) return b_.CreateSub(halves(c, b_.CreateXor(a, flip), b), halves(zero, flip, b));
+    if (a_signed && b_signed) {
+      // Along a chain of sums what is too much is summed by itself, and taken off where the chain ends.
+      const auto before = signed_dots_.find(c);
+      const auto [sum, excess] = before != signed_dots_.end() ? before->second : std::pair(c, zero);
+      const std::pair<Value*, Value*> now(halves(sum, b_.CreateXor(a, flip), b), halves(excess, flip, b));
+      Value* result = b_.CreateSub(now.first, now.second);
+      signed_dots_.emplace(result, now);
+      return result;
+    }
     // Both unsigned: b = (b ^ 0x80) as signed + 128, and 128 is twice 64.
     Value* rest = halves(zero, a, constant(Type::kI32, 0x4040'4040, true));
     return b_.CreateAdd(halves(c, a, b_.CreateXor(b, flip)),

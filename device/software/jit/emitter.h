@@ -275,6 +275,7 @@ class Emitter {
   std::unordered_map<ValueId, V> scalars_, vectors_;
   V mask_ = nullptr;
   V mask_vector_ = nullptr;
+  std::unordered_map<V, std::pair<V, V>> signed_dots_;  // what dot4 gave: which difference it is
   WindowPlan plan_;
   std::map<std::tuple<std::size_t, std::int64_t, std::int64_t>, V> pieces_;  // by group, start and size
   std::map<std::pair<unsigned, std::vector<int>>, llvm::GlobalVariable*> permute_tables_;

@@ -69,6 +69,22 @@ constexpr const char* kPtx = R"(.version 8.4
   st.global.u32 [%q2], %r4;
   ret;
 }
+.visible .entry dots(.param .u64 p)
+{
+  .reg .b64 %q<2>;
+  .reg .b32 %r<10>;
+  ld.param.u64 %q0, [p];
+  mov.u32 %r0, %tid.x;
+  mad.wide.u32 %q1, %r0, 4, %q0;
+  ld.global.u32 %r1, [%q1];
+  ld.global.u32 %r2, [%q1+128];
+  ld.global.u32 %r3, [%q1+256];
+  dp4a.s32.s32 %r4, %r1, %r2, %r0;
+  dp4a.s32.s32 %r5, %r2, %r3, %r4;
+  dp4a.s32.s32 %r6, %r3, %r1, %r5;
+  st.global.u32 [%q1], %r6;
+  ret;
+}
 .visible .entry rows(.param .u64 p)
 {
   .reg .b64 %q<2>;
@@ -182,14 +198,14 @@ TEST_F(JitTest, CountsHowLoadsWereCompiled) {
   EXPECT_EQ((*without)->accesses.window_loads, 0u);
 }
 
-// How often `what` occurs in the code as it was given to LLVM.
+// How often `what` occurs in the code of a stage.
 std::size_t occurrences(const ptx::Module& module, std::string_view kernel, Options options,
-                        std::string_view what) {
+                        std::string_view what, std::string_view wanted_stage = "llvm") {
   std::size_t count = 0;
   options.cache_directory.clear();
   options.verify = true;
   options.dump = [&](std::string_view stage, const std::string& text) {
-    if (stage != "llvm") return;
+    if (stage != wanted_stage) return;
     for (std::size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += what.size()) ++count;
   };
   LaunchShape shape;
@@ -210,6 +226,16 @@ TEST_F(JitTest, WindowsArePutTogetherOfPiecesWherePermutesOfWordsAreExpensive) {
   chosen.cpu = "znver4";
   EXPECT_EQ(occurrences(*module_, "quants", chosen, "load <32 x i8>"), 0u);
   EXPECT_EQ(occurrences(*module_, "quants", chosen, "load <64 x i8>"), 6u);
+}
+
+// The instruction multiplies unsigned bytes by signed ones: signed bytes are made unsigned by 128, and what
+// that is too much is taken off once.
+TEST_F(JitTest, SumsOfSignedProductsAreCorrectedOnce) {
+  Options chosen = options();
+  chosen.cpu = "icelake-server";
+  EXPECT_EQ(occurrences(*module_, "dots", chosen, "vpdpbusd.512(", "llvm-optimised"), 12u + 1u)
+      << "two halves of three products and of what is too much, and a declaration";
+  EXPECT_EQ(occurrences(*module_, "dots", chosen, " = sub <16 x i32>", "llvm-optimised"), 2u);
 }
 
 // Two loads of 128 bytes, one line of which is the same; and what is prefetched for them before the barrier,

@@ -1,0 +1,190 @@
+// What a row of a real library's products of a matrix and one column costs, for one thread or several: the
+// rows of docs/software-backend.md. A manual target.
+//
+//   row_bench LIBRARY KERNEL COLUMNS MEBIBYTES [BLOCKS [THREADS [WITHOUT]]]
+//
+// KERNEL: part of the mangled name of a mul_mat_vec_q with one column, without experts. The matrix has so
+// many columns and about so many mebibytes: 1 lies in the caches, 1000 in memory. BLOCKS run at a time (4; 1,
+// 2, 4); WITHOUT: passes that are turned off, as VGPU_JIT_WITHOUT has them.
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "device/software/jit/jit.h"
+#include "device/software/runtime/block_runner.h"
+#include "device/software/runtime/device_window.h"
+#include "tests/device/software/checked/real_launch.h"
+#include "tests/device/software/jit/real_kernels.h"
+
+namespace vgpu::testing {
+namespace {
+
+using software::BlockRunner;
+using software::DeviceWindow;
+using software::KernelCodes;
+using software::LaunchPlan;
+using Clock = std::chrono::steady_clock;
+
+struct Request {
+  std::string kernel;
+  std::uint32_t columns = 2048;
+  double mebibytes = 1;
+  std::uint32_t blocks_at_a_time = 4;
+  std::uint32_t threads = 1;
+  std::string without = {};
+};
+
+template <typename T>
+T must(software::Result<T> result) {
+  if (!result) throw std::runtime_error(result.error().reason);
+  return std::move(*result);
+}
+
+// Memory of the window with these bytes, again and again.
+std::uint64_t fill(DeviceWindow& window, std::uint64_t bytes, const std::vector<std::byte>& content) {
+  const std::uint64_t address = must(window.take_range(bytes));
+  if (const auto ok = window.commit(address, bytes); !ok) throw std::runtime_error(ok.error().reason);
+  for (std::uint64_t at = 0; at < bytes; at += content.size())
+    std::memcpy(reinterpret_cast<void*>(address + at), content.data(),
+                std::min<std::uint64_t>(content.size(), bytes - at));
+  return address;
+}
+
+// As described_vectors.cpp has it, with a plain matrix and no fusion.
+RealLaunch describe(DeviceWindow& window, const RealKernel& kernel, const Request& request) {
+  fuzz::Dice dice(1);
+  const std::uint32_t type = template_numbers(kernel.name).at(0);
+  const Packing packing = packing_of(type);
+  const std::uint32_t row_blocks = request.columns / packing.values;
+  const std::uint64_t row_bytes = std::uint64_t{row_blocks} * packing.bytes;
+  const auto rows =
+      static_cast<std::uint32_t>(request.mebibytes * (1 << 20) / static_cast<double>(row_bytes)) & ~3U;
+  if (rows == 0) throw std::invalid_argument("less than four rows");
+  const std::uint32_t groups = request.columns / 32;
+  RealLaunch launch;
+  launch.set_grid(rows);
+  launch.set_block(32, kernel.bounds.max_threads[0] / 32);
+  launch.add(fill(window, rows * row_bytes, packed(dice, type, std::size_t{row_blocks} * 64)));
+  launch.add(fill(window, std::uint64_t{groups} * 36, moderate_bytes(dice, std::size_t{groups} * 36)));
+  for (int absent = 0; absent < 6; ++absent) launch.add_null();  // experts, and what is fused
+  launch.add(0U);
+  launch.add(0U);
+  launch.add(fill(window, std::uint64_t{4} * rows, std::vector<std::byte>(4096)));
+  launch.add(request.columns);
+  launch.add_divisor(1);
+  launch.add(row_blocks);
+  launch.add(groups);
+  launch.add(rows);
+  launch.add_divisor(1);
+  for (int stride = 0; stride < 3; ++stride) launch.add(0U);
+  launch.add_divisor(1);
+  for (int stride = 0; stride < 4; ++stride) launch.add(0U);
+  return launch;
+}
+
+// Nanoseconds for a row, of one pass over the matrix.
+double pass(std::vector<std::unique_ptr<BlockRunner>>& runners, const LaunchPlan& plan) {
+  constexpr std::uint64_t kRowsOfPiece = 2048;
+  std::atomic<std::uint64_t> next{0};
+  std::atomic<bool> failed{false};
+  const auto work = [&](BlockRunner& runner) {
+    if (!runner.prepare(plan)) failed = true;
+    for (std::uint64_t first; !failed && (first = next.fetch_add(kRowsOfPiece)) < plan.blocks;) {
+      if (!runner.run(first, std::min(first + kRowsOfPiece, plan.blocks))) failed = true;
+    }
+  };
+  const auto started = Clock::now();
+  {
+    std::vector<std::jthread> others;
+    for (std::size_t n = 1; n < runners.size(); ++n) others.emplace_back(work, std::ref(*runners[n]));
+    work(*runners[0]);
+  }
+  const std::chrono::duration<double, std::nano> taken = Clock::now() - started;
+  if (failed) throw std::runtime_error("the kernel failed");
+  return taken.count() / static_cast<double>(plan.blocks);
+}
+
+void run(const RealKernel& kernel, const Request& request) {
+  const std::unique_ptr<DeviceWindow> window = must(DeviceWindow::reserve());
+  RealLaunch launch = describe(*window, kernel, request);
+  software::jit::Jit jit({.passes = software::jit::passes_without(request.without)});
+  auto shape = software::jit::LaunchShape::of(launch.block, launch.grid);
+  const auto compiled = [&](std::uint32_t blocks) {
+    shape.blocks_at_a_time = blocks;
+    auto code = jit.compile(*kernel.module, kernel.name, shape);
+    if (!code) throw std::runtime_error(code.error().message);
+    return std::move(*code);
+  };
+  KernelCodes codes(compiled(1));
+  if (request.blocks_at_a_time > 1) codes.add(compiled(request.blocks_at_a_time), request.blocks_at_a_time);
+  codes.choose_last();
+
+  const software::jit::CompiledKernel& one = codes.one();
+  launch.params.resize(one.param_bytes + 64);
+  std::atomic<std::uint32_t> stop{software::kRunning};
+  LaunchPlan plan;
+  plan.codes = &codes;
+  plan.mxcsr = one.mxcsr;
+  plan.threads = launch.block[0] * launch.block[1];
+  plan.local_stride = static_cast<std::uint32_t>(software::round_up(one.local_bytes, 16));
+  plan.shared_bytes = one.dynamic_shared_offset;
+  plan.blocks = launch.grid[0];
+  plan.context_id = 1;
+  plan.kernel = kernel.name;
+  plan.stop = &stop;
+  plan.prototype.params = launch.params.data();
+  plan.prototype.cancel = reinterpret_cast<const std::uint32_t*>(&stop);
+  std::ranges::copy(launch.block, plan.prototype.ntid);
+  std::ranges::copy(launch.grid, plan.prototype.nctaid);
+
+  std::vector<std::unique_ptr<BlockRunner>> runners;
+  for (std::uint32_t n = 0; n < request.threads; ++n)
+    runners.push_back(std::make_unique<BlockRunner>(*window));
+  std::vector<double> times;
+  for (const auto end = Clock::now() + std::chrono::milliseconds(500);
+       Clock::now() < end || times.size() < 5;)
+    times.push_back(pass(runners, plan));
+  std::ranges::sort(times);
+  std::printf(
+      "%u columns, %.0f MiB, %u at a time, %u threads: median %.1f ns a row, least %.1f, p99 %.1f  %s\n",
+      request.columns, request.mebibytes, request.blocks_at_a_time, request.threads, times[times.size() / 2],
+      times[0], times[times.size() * 99 / 100], kernel.name.c_str());
+}
+
+}  // namespace
+}  // namespace vgpu::testing
+
+int main(int argc, char** argv) {
+  using namespace vgpu::testing;
+  if (argc < 5) {
+    std::fprintf(stderr, "usage: row_bench LIBRARY KERNEL COLUMNS MEBIBYTES [BLOCKS [THREADS [WITHOUT]]]\n");
+    return 2;
+  }
+  try {
+    Request request{.kernel = argv[2],
+                    .columns = static_cast<std::uint32_t>(std::stoul(argv[3])),
+                    .mebibytes = std::stod(argv[4]),
+                    .without = argc > 7 ? argv[7] : ""};
+    if (argc > 5) request.blocks_at_a_time = static_cast<std::uint32_t>(std::stoul(argv[5]));
+    if (argc > 6) request.threads = std::max(1U, static_cast<std::uint32_t>(std::stoul(argv[6])));
+    const auto library = list_real_kernels(argv[1]);
+    if (!library) throw std::runtime_error(library.error());
+    const auto kernel = std::ranges::find_if(library->kernels, [&](const RealKernel& candidate) {
+      return candidate.name.contains("mul_mat_vec_q") && candidate.name.contains(request.kernel);
+    });
+    if (kernel == library->kernels.end()) throw std::runtime_error("no such kernel: " + request.kernel);
+    run(*kernel, request);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "row_bench: %s\n", error.what());
+    return 1;
+  }
+  return 0;
+}
