@@ -126,7 +126,8 @@ CodeGenerator::CodeGenerator(const std::string& cpu, const std::string& features
   impl_->target.avx512 = has("avx512f") && has("avx512bw") && has("avx512dq") && has("avx512vl");
   impl_->target.vbmi = impl_->target.avx512 && has("avx512vbmi");
   impl_->target.vnni = impl_->target.avx512 && has("avx512vnni");
-  // AMD's take one instruction as well, Intel's three, of which two are for the port that permutes.
+  // One instruction of AMD's since Zen 4 (as published); three of Intel's, two of them for the one port that
+  // permutes (docs/software-backend.md).
   impl_->target.word_permute_cost = impl_->cpu.starts_with("znver") ? 1 : 3;
   impl_->fingerprint = std::string("LLVM ") + LLVM_VERSION_STRING +
                        " generator " VGPU_GENERATOR_DIGEST " level " + std::to_string(opt_level) + " " +

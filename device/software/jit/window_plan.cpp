@@ -92,7 +92,7 @@ class Planner {
     const auto [least, most] = std::ranges::minmax(table);
     group.low = group.first + least;
     group.high = group.end + most;
-    std::size_t pieces = 0;
+    std::size_t whole = 0;    // windows, were none put together
     std::size_t gathers = 0;  // of 16 lanes
     for (std::size_t half = 0; half < 2; ++half) {
       std::set<std::int64_t> wanted;
@@ -107,15 +107,16 @@ class Planner {
       std::size_t least_cost = SIZE_MAX;
       for (const std::int64_t piece_bytes : {kWindowBytes, kWindowBytes / 2, kWindowBytes / 4}) {
         Windows windows = cover(wanted, piece_bytes, group.high - group.low);
+        if (piece_bytes == kWindowBytes) whole += windows.count();
         const std::size_t cost = cost_of(windows, candidate, half);
         if (cost >= least_cost) continue;
         least_cost = cost;
         group.windows[half] = std::move(windows);
       }
-      pieces += group.windows[half].pieces.size();
     }
-    // A gather of 16 lanes costs as much as a dozen loads and permutes.
-    if (pieces > 4 * gathers + 4 || pieces > 24) return;
+    // A gather of 16 lanes costs as much as a dozen loads and permutes. What is put together costs less
+    // still.
+    if (whole > 4 * gathers + 4 || whole > 24) return;
     for (const auto& [id, offset] : candidate.loads)
       plan_.items[id] = {.group = plan_.groups.size(), .offset = offset};
     plan_.groups.push_back(std::move(group));

@@ -3,8 +3,8 @@
 //
 //   row_bench LIBRARY KERNEL COLUMNS MEBIBYTES [BLOCKS [THREADS [WITHOUT]]]
 //
-// KERNEL: part of the mangled name of a mul_mat_vec_q with one column, without experts. The matrix has so
-// many columns and about so many mebibytes: 1 lies in the caches, 1000 in memory. BLOCKS run at a time (4; 1,
+// KERNEL: part of the mangled name of a mul_mat_vec_q with one column. The matrix has so many columns and
+// about so many mebibytes: 1 lies in the caches, 1000 in memory. BLOCKS run at a time (4; 1,
 // 2, 4); WITHOUT: passes that are turned off, as VGPU_JIT_WITHOUT has them.
 #include <algorithm>
 #include <atomic>
@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -63,11 +64,14 @@ RealLaunch describe(DeviceWindow& window, const RealKernel& kernel, const Reques
   fuzz::Dice dice(1);
   const std::uint32_t type = template_numbers(kernel.name).at(0);
   const Packing packing = packing_of(type);
+  if (request.columns == 0 || request.columns % packing.values != 0)
+    throw std::invalid_argument("columns are not a multiple of " + std::to_string(packing.values));
   const std::uint32_t row_blocks = request.columns / packing.values;
   const std::uint64_t row_bytes = std::uint64_t{row_blocks} * packing.bytes;
-  const auto rows =
-      static_cast<std::uint32_t>(request.mebibytes * (1 << 20) / static_cast<double>(row_bytes)) & ~3U;
-  if (rows == 0) throw std::invalid_argument("less than four rows");
+  const double fitting = request.mebibytes * (1 << 20) / static_cast<double>(row_bytes);
+  if (!(fitting >= 4 && fitting <= 1e9))
+    throw std::invalid_argument("so many mebibytes are not 4 to 1e9 rows");
+  const std::uint32_t rows = static_cast<std::uint32_t>(fitting) & ~3U;
   const std::uint32_t groups = request.columns / 32;
   RealLaunch launch;
   launch.set_grid(rows);
@@ -178,7 +182,8 @@ int main(int argc, char** argv) {
     const auto library = list_real_kernels(argv[1]);
     if (!library) throw std::runtime_error(library.error());
     const auto kernel = std::ranges::find_if(library->kernels, [&](const RealKernel& candidate) {
-      return candidate.name.contains("mul_mat_vec_q") && candidate.name.contains(request.kernel);
+      return candidate.name.contains("mul_mat_vec_qI") && candidate.name.contains(request.kernel) &&
+             template_numbers(candidate.name).at(1) == 1;
     });
     if (kernel == library->kernels.end()) throw std::runtime_error("no such kernel: " + request.kernel);
     run(*kernel, request);

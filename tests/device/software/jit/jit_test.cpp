@@ -53,6 +53,22 @@ constexpr const char* kPtx = R"(.version 8.4
   st.global.u32 [%q0], %r5;
   ret;
 }
+.visible .entry quads(.param .u64 p)
+{
+  .reg .b64 %q<2>;
+  .reg .b32 %r<8>;
+  ld.param.u64 %q0, [p];
+  mov.u32 %r0, %tid.x;
+  mad.wide.u32 %q1, %r0, 18, %q0;
+  ld.global.u32 %r1, [%q1+2];
+  ld.global.u32 %r2, [%q1+6];
+  ld.global.u32 %r3, [%q1+10];
+  ld.global.u32 %r4, [%q1+14];
+  add.u32 %r5, %r1, %r2;
+  mad.lo.u32 %r6, %r3, %r4, %r5;
+  st.global.u32 [%q0], %r6;
+  ret;
+}
 .visible .entry ahead(.param .u64 p)
 {
   .reg .b64 %q<3>;
@@ -198,6 +214,12 @@ TEST_F(JitTest, CountsHowLoadsWereCompiled) {
   EXPECT_EQ((*without)->accesses.window_loads, 0u);
 }
 
+std::size_t occurrences(const std::string& text, std::string_view what) {
+  std::size_t count = 0;
+  for (std::size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += what.size()) ++count;
+  return count;
+}
+
 // How often `what` occurs in the code of a stage.
 std::size_t occurrences(const ptx::Module& module, std::string_view kernel, Options options,
                         std::string_view what, std::string_view wanted_stage = "llvm") {
@@ -205,8 +227,7 @@ std::size_t occurrences(const ptx::Module& module, std::string_view kernel, Opti
   options.cache_directory.clear();
   options.verify = true;
   options.dump = [&](std::string_view stage, const std::string& text) {
-    if (stage != wanted_stage) return;
-    for (std::size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += what.size()) ++count;
+    if (stage == wanted_stage) count += occurrences(text, what);
   };
   LaunchShape shape;
   shape.ntid[0] = 64;
@@ -226,6 +247,20 @@ TEST_F(JitTest, WindowsArePutTogetherOfPiecesWherePermutesOfWordsAreExpensive) {
   chosen.cpu = "znver4";
   EXPECT_EQ(occurrences(*module_, "quants", chosen, "load <32 x i8>"), 0u);
   EXPECT_EQ(occurrences(*module_, "quants", chosen, "load <64 x i8>"), 6u);
+}
+
+// A lane to a block of 18 bytes, all 16 behind the scale: 32 pieces where 10 windows would do, and no
+// gathers.
+TEST_F(JitTest, ManyPiecesAreNotTakenForAReasonToGather) {
+  for (const char* cpu : {"sapphirerapids", "znver4"}) {
+    Options chosen = options();
+    chosen.cpu = cpu;
+    Jit jit(chosen);
+    const auto compiled = jit.compile(*module_, "quads", shape(32));
+    ASSERT_TRUE(compiled.has_value()) << compiled.error().message;
+    EXPECT_EQ((*compiled)->accesses.loads_windowed, 4u) << cpu;
+    EXPECT_EQ((*compiled)->accesses.loads_gathered, 0u) << cpu;
+  }
 }
 
 // The instruction multiplies unsigned bytes by signed ones: signed bytes are made unsigned by 128, and what
@@ -333,10 +368,7 @@ TEST_F(JitTest, UnconfinedCodeIsNeitherKeptNorTakenFromDisk) {
     asked.unconfined = unconfined;
     std::size_t found = 0;
     asked.dump = [&](std::string_view stage, const std::string& text) {
-      if (stage != "llvm") return;
-      for (auto at = text.find("call i64 @llvm.umin"); at != std::string::npos;
-           at = text.find("call i64 @llvm.umin", at + 1))
-        ++found;
+      if (stage == "llvm") found += occurrences(text, "call i64 @llvm.umin");
     };
     Jit jit(asked);
     EXPECT_TRUE(jit.compile(*module_, "store", shape(64)).has_value());
