@@ -57,6 +57,9 @@ void Emitter::begin_function(const std::string& symbol) {
   code_->addFnAttr("prefer-vector-width", target_.avx512 ? "512" : "256");
   code_->addFnAttr("min-legal-vector-width", target_.avx512 ? "512" : "256");
   code_->addFnAttr("frame-pointer", "none");
+  // LLVM spills vectors to where they need not lie aligned, if it finds that it must only when it is too
+  // late.
+  code_->addFnAttr("stackrealign");
   code_->addFnAttr(llvm::Attribute::NoUnwind);
   if (function_.flush == ir::FlushMode::kAlways) {
     code_->addFnAttr("denormal-fp-math", "preserve-sign,preserve-sign");

@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <span>
+#include <string>
 
 namespace vgpu::software::jit {
 namespace {
@@ -296,6 +299,37 @@ TEST_F(JitTest, CountsLoadsThatWereTransposed) {
   EXPECT_EQ((*with)->accesses.loads_gathered, 1u);
   EXPECT_EQ((*without)->accesses.loads_transposed, 0u);
   EXPECT_EQ((*without)->accesses.loads_gathered, 4u);
+}
+
+// More vectors than there are registers. Where they lie on the stack they are aligned, whatever the caller's
+// stack is: a vector across two cache lines costs twice as much each time.
+TEST_F(JitTest, VectorsOnTheStackAreAligned) {
+  constexpr int kVectors = 40;
+  std::string ptx = R"(.version 8.4
+.target sm_61
+.address_size 64
+.visible .entry many(.param .u64 p)
+{
+  .reg .b64 %q<2>;
+  .reg .b32 %r<)" + std::to_string(kVectors + 1) +
+                    R"(>;
+  ld.param.u64 %q0, [p];
+  mov.u32 %r0, %tid.x;
+  mad.wide.u32 %q1, %r0, 4, %q0;
+)";
+  const auto at = [](int place) { return "[%q1+" + std::to_string(128 * place) + "]"; };
+  for (int i = 1; i <= kVectors; ++i) ptx += "ld.global.u32 %r" + std::to_string(i) + ", " + at(i) + ";\n";
+  for (int i = 1; i <= kVectors; ++i)
+    ptx += "st.global.u32 " + at(i - 1) + ", %r" + std::to_string(i) + ";\n";
+  const auto module = ptx::Module::parse(ptx + "ret;\n}\n", "many.ptx");
+  ASSERT_TRUE(module.has_value());
+  Jit jit({.cpu = "x86-64-v3"});
+  const auto compiled = jit.compile(*module, "many", shape(32));
+  ASSERT_TRUE(compiled.has_value()) << compiled.error().message;
+  constexpr unsigned char kAlignStack[] = {0x48, 0x83, 0xE4, 0xE0};  // and rsp, -32
+  const std::span<const unsigned char> prologue(reinterpret_cast<const unsigned char*>((*compiled)->entry),
+                                                32);
+  EXPECT_FALSE(std::ranges::search(prologue, kAlignStack).empty());
 }
 
 TEST_F(JitTest, CountsBarriersInFrontOfWhichThreadsLeave) {
