@@ -440,6 +440,7 @@ void Emitter::emit_block(BlockId id) {
     b_.CreateStore(i32(0), waiting_[id]);
   }
   if (masked_ != nullptr) check_on_entry(id);
+  begin_spans();
   begin_windows();
   begin_transposes();
   prefetched_.clear();

@@ -82,6 +82,9 @@ Emitter::Place Emitter::place_shared(const Inst& inst, std::uint32_t bytes) {
       Value* pointer = b_.CreateGEP(b_.getInt8Ty(), base, i64(static_cast<std::uint64_t>(s.base) + offset));
       return {pointer, nullptr, table};
     }
+    if (table == nullptr) {
+      if (Value* pointer = uniform_place(inst)) return {pointer, nullptr, nullptr};
+    }
     if (high - low + bytes <= 4096) {
       Value* at = b_.CreateAdd(scalar(address), i32(offset + static_cast<std::uint64_t>(low)));
       at = bound(llvm::Intrinsic::smin, at, shared_limit_);
@@ -110,6 +113,35 @@ Value* Emitter::shared_span(ValueId root, std::int64_t low, std::int64_t high, s
   at = bound(llvm::Intrinsic::smin, at, shared_limit_);
   at = bound(llvm::Intrinsic::smax, at, i32(static_cast<std::uint64_t>(-before)));
   return b_.CreateGEP(b_.getInt8Ty(), base, b_.CreateSExt(at, b_.getInt64Ty()));
+}
+
+// The block's places in shared memory that all lanes go to at once.
+void Emitter::begin_spans() {
+  spans_.clear();
+  for (const ir::InstructionId id : function_.blocks[block_].body) {
+    const Inst& inst = function_.instructions[id];
+    if ((inst.op != ir::Op::kLoad && inst.op != ir::Op::kStore) || inst.space != Space::kShared) continue;
+    const ir::Shape& s = shape(inst.operands[0]);
+    if (!s.is_uniform() || s.known) continue;
+    const auto [root, constant] = root_of(function_, shapes_, block_, needs_home_, inst.operands[0]);
+    const std::size_t count = inst.op == ir::Op::kLoad ? inst.count : inst.operands.size() - 1;
+    const std::int64_t first = inst.imm + constant;
+    Span& span = spans_[{root, inst.of_block}];
+    span.low = std::min(span.low, first);
+    span.high = std::max(span.high, first + static_cast<std::int64_t>(ir::bits_of(inst.type) / 8 * count));
+  }
+}
+
+// Where one of them is. Those that differ by constants are confined together; null: alone.
+Value* Emitter::uniform_place(const Inst& inst) {
+  const auto [root, constant] = root_of(function_, shapes_, block_, needs_home_, inst.operands[0]);
+  const auto found = spans_.find({root, inst.of_block});
+  if (found == spans_.end()) return nullptr;
+  Span& span = found->second;
+  if (span.high - span.low > std::int64_t{kSharedGuardBytes}) return nullptr;
+  if (span.base == nullptr) span.base = shared_span(root, span.low, span.high, inst.of_block);
+  return b_.CreateConstGEP1_64(b_.getInt8Ty(), span.base,
+                               static_cast<std::uint64_t>(inst.imm + constant - span.low));
 }
 
 // Offsets clamp to the thread's own frame.

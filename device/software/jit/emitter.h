@@ -188,6 +188,8 @@ class Emitter {
   V confine(V address);                                 // scalar or vector: offset in the window, clamped
   V bound(llvm::Intrinsic::ID kind, V value, V limit);  // every clamp of an address goes through here
   V shared_span(ValueId root, std::int64_t low, std::int64_t high, std::uint8_t of_block);
+  void begin_spans();
+  V uniform_place(const Inst& inst);
   V lane_offsets(const Place& place);
   V pointers(const Place& place);
   [[nodiscard]] static bool is_contiguous(const Place& place, std::uint32_t bytes);
@@ -276,6 +278,11 @@ class Emitter {
   V mask_ = nullptr;
   V mask_vector_ = nullptr;
   std::unordered_map<V, std::pair<V, V>> signed_dots_;  // what dot4 gave: which difference it is
+  struct Span {                                         // of places that differ by constants
+    std::int64_t low = INT64_MAX, high = INT64_MIN;
+    V base = nullptr;  // where `low` is
+  };
+  std::map<std::pair<ValueId, std::uint8_t>, Span> spans_;  // by root and of_block
   WindowPlan plan_;
   std::map<std::tuple<std::size_t, std::int64_t, std::int64_t>, V> pieces_;  // by group, start and size
   std::map<std::pair<unsigned, std::vector<int>>, llvm::GlobalVariable*> permute_tables_;

@@ -189,8 +189,8 @@ std::pair<ir::ValueId, std::int64_t> root_of(const ir::Function& function, const
     const ir::Instruction* from = function.definition(next);
     const auto constant = static_cast<std::int64_t>(function.values[inst->operands[1]].bits);
     const ir::Shape& shape = shapes.of[next];
-    if (from == nullptr || (from->block != block && !has_home[next]) || shape.known ||
-        shape.kind != ir::ShapeKind::kOffsets || shape.table != shapes.of[address].table ||
+    if (from == nullptr || (from->block != block && !has_home[next]) || shape.known || shape.is_varying() ||
+        shape.kind != shapes.of[address].kind || shape.table != shapes.of[address].table ||
         constant > WindowGroup::kMaxSpan || constant < -WindowGroup::kMaxSpan) {
       break;
     }

@@ -120,6 +120,23 @@ constexpr const char* kPtx = R"(.version 8.4
   st.global.u32 [%q1+4], %r6;
   ret;
 }
+.visible .entry table(.param .u64 p)
+{
+  .shared .align 4 .b8 words[4096];
+  .reg .b64 %q0;
+  .reg .b32 %r<7>;
+  ld.param.u64 %q0, [p];
+  mov.u32 %r0, %ctaid.x;
+  mov.u32 %r1, words;
+  mad.lo.u32 %r2, %r0, 4, %r1;
+  ld.shared.u32 %r3, [%r2];
+  add.u32 %r4, %r2, 256;
+  ld.shared.u32 %r5, [%r4+64];
+  add.u32 %r6, %r3, %r5;
+  st.shared.u32 [%r2+8], %r6;
+  st.global.u32 [%q0], %r6;
+  ret;
+}
 .visible .entry tail(.param .u64 p, .param .u32 n)
 {
   .reg .b64 %q<2>;
@@ -283,6 +300,11 @@ TEST_F(JitTest, PrefetchesEachLineOnce) {
   EXPECT_EQ(occurrences(*module_, "ahead", chosen, "call void @llvm.prefetch"), 3u);
   chosen.passes.prefetch = false;
   EXPECT_EQ(occurrences(*module_, "ahead", chosen, "call void @llvm.prefetch"), 0u);
+}
+
+// Three places that differ by constants, and one comparison with the end of shared memory.
+TEST_F(JitTest, PlacesInSharedMemoryAreConfinedTogether) {
+  EXPECT_EQ(occurrences(*module_, "table", options(), "call i32 @llvm.smin.i32"), 1u);
 }
 
 // Lanes a kilobyte apart: one wide load for each of them, but for the halfword.
