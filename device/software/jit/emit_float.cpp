@@ -1,6 +1,9 @@
 // Floating point: arithmetic, conversions, directed rounding. No fast-math: every operation rounds as PTX
 // says.
+#include <llvm/IR/IntrinsicsX86.h>
+
 #include <cmath>
+#include <numeric>
 
 #include "device/software/jit/emitter.h"
 #include "device/software/jit/runtime_helpers.h"
@@ -124,6 +127,8 @@ Value* Emitter::directed(const Inst& inst, std::vector<Value*> args) {
   if (inst.type == Type::kF64 || inst.op == Op::kFDiv || inst.op == Op::kFSqrt) {
     return rounded_by_helper(inst, args, inst.type);
   }
+  if (target_.avx512 && is_vector(args[0]) && (inst.op == Op::kFAdd || inst.op == Op::kFSub))
+    return directed_sum(inst, args[0], args[1]);
   for (Value*& arg : args) arg = b_.CreateFPExt(arg, same_type(arg, Type::kF64));
   if (inst.op == Op::kFMul) return narrow(b_.CreateFMul(args[0], args[1]), rounding);
   Value* a = args[0];
@@ -145,6 +150,25 @@ Value* Emitter::directed(const Inst& inst, std::vector<Value*> args) {
                                               llvm::Constant::getNullValue(int_bits(a)->getType()));
   return b_.CreateSelect(b_.CreateAnd(zero, b_.CreateNot(both_positive_zero)), float_constant(result, -0.0),
                          result);
+}
+
+// By the processor. Products are not left to it: where it flushes to zero, it has its own mind about what is
+// rounded up to the smallest normal number. Sums so small are exact.
+Value* Emitter::directed_sum(const Inst& inst, Value* a, Value* b) {
+  const auto id =
+      inst.op == Op::kFAdd ? llvm::Intrinsic::x86_avx512_add_ps_512 : llvm::Intrinsic::x86_avx512_sub_ps_512;
+  constexpr std::uint64_t kQuietly = 8;  // and then MXCSR's numbers
+  const auto rounding = static_cast<Rounding>(inst.imm);
+  const std::uint64_t number = rounding == Rounding::kDown ? 1 : rounding == Rounding::kUp ? 2 : 3;
+  std::vector<Value*> halves;
+  for (std::size_t first = 0; first < kWarpSize; first += kHalfWarp) {
+    std::vector<int> lanes(kHalfWarp);
+    std::iota(lanes.begin(), lanes.end(), static_cast<int>(first));
+    halves.push_back(b_.CreateIntrinsic(
+        id, {},
+        {b_.CreateShuffleVector(a, lanes), b_.CreateShuffleVector(b, lanes), i32(kQuietly | number)}));
+  }
+  return concatenate(halves);
 }
 
 Value* Emitter::round_to_odd(Value* sum, Value* error) {
@@ -286,14 +310,30 @@ Value* Emitter::round_integral(Value* value, Rounding rounding) {
 Value* Emitter::to_integer(const Inst& inst, Value* value) {
   const auto rounding = static_cast<Rounding>(inst.imm);
   if (rounding != Rounding::kZero) value = round_integral(value, rounding);
-  const auto id = inst.op == Op::kFToS ? llvm::Intrinsic::fptosi_sat : llvm::Intrinsic::fptoui_sat;
-  llvm::Type* out = same_type(value, inst.type);
-  Value* result = b_.CreateIntrinsic(id, {out, value->getType()}, {value});
+  const bool is_signed = inst.op == Op::kFToS;
   // NaN gives 0, but the top bit alone where f64 or 64 bits are involved.
   const std::uint32_t width = ir::bits_of(inst.type);
-  if (width < 64 && value->getType()->getScalarSizeInBits() < 64) return result;
-  Value* top = same(value, inst.type, std::uint64_t{1} << (width - 1));
-  return b_.CreateSelect(b_.CreateFCmpUNO(value, value), top, result);
+  const bool is_narrow = width < 64 && value->getType()->getScalarSizeInBits() < 64;
+  llvm::Type* out = same_type(value, inst.type);
+  Value* of_nan = same(value, inst.type, is_narrow ? 0 : std::uint64_t{1} << (width - 1));
+  if (!is_vector(value)) {
+    const auto id = is_signed ? llvm::Intrinsic::fptosi_sat : llvm::Intrinsic::fptoui_sat;
+    Value* converted = b_.CreateIntrinsic(id, {out, value->getType()}, {value});
+    return is_narrow ? converted : b_.CreateSelect(b_.CreateFCmpUNO(value, value), of_nan, converted);
+  }
+  // LLVM takes vectors apart for that. Both bounds are powers of two, or 0.
+  const unsigned digits = is_signed ? width - 1 : width;
+  Value* low = float_constant(value, is_signed ? -std::ldexp(1.0, static_cast<int>(digits)) : 0.0);
+  Value* end = float_constant(value, std::ldexp(1.0, static_cast<int>(digits)));
+  Value* is_high = b_.CreateFCmpOGE(value, end);
+  Value* is_low = b_.CreateFCmpOLT(value, low);
+  Value* fits = b_.CreateAnd(b_.CreateFCmpOGE(value, low), b_.CreateFCmpOLT(value, end));
+  Value* safe = b_.CreateSelect(fits, value, float_constant(value, 0.0));
+  Value* converted = is_signed ? b_.CreateFPToSI(safe, out) : b_.CreateFPToUI(safe, out);
+  const std::uint64_t least = is_signed ? std::uint64_t{1} << (width - 1) : 0;
+  Value* beyond = b_.CreateSelect(is_high, same(value, inst.type, least - 1),
+                                  b_.CreateSelect(is_low, same(value, inst.type, least), of_nan));
+  return b_.CreateSelect(fits, converted, beyond);
 }
 
 Value* Emitter::from_integer(const Inst& inst, Value* value) {

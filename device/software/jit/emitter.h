@@ -150,6 +150,7 @@ class Emitter {
   // --- emit_float.cpp, emit_math.cpp
   V emit_float(const Inst& inst, bool as_vector);
   V directed(const Inst& inst, std::vector<V> args);
+  V directed_sum(const Inst& inst, V a, V b);
   V round_to_odd(V sum, V error);
   V narrow(V wide, ir::Rounding rounding);
   V narrow_to_odd(V wide);
