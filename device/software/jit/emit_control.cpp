@@ -57,8 +57,8 @@ void Emitter::begin_function(const std::string& symbol) {
   code_->addFnAttr("prefer-vector-width", target_.avx512 ? "512" : "256");
   code_->addFnAttr("min-legal-vector-width", target_.avx512 ? "512" : "256");
   code_->addFnAttr("frame-pointer", "none");
-  // LLVM spills vectors to where they need not lie aligned, if it finds that it must only when it is too
-  // late.
+  // Without it vectors are spilled across cache lines: that the stack should be aligned for them, LLVM finds
+  // out when it is too late to do so.
   code_->addFnAttr("stackrealign");
   code_->addFnAttr(llvm::Attribute::NoUnwind);
   if (function_.flush == ir::FlushMode::kAlways) {

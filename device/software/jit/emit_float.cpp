@@ -152,7 +152,7 @@ Value* Emitter::directed(const Inst& inst, std::vector<Value*> args) {
                          result);
 }
 
-// By the processor. Products are not left to it: where it flushes to zero, it has its own mind about what is
+// By the processor. Products are not left to it: where it flushes to zero, it may do so with what would be
 // rounded up to the smallest normal number. Sums so small are exact.
 Value* Emitter::directed_sum(const Inst& inst, Value* a, Value* b) {
   const auto id =

@@ -1,11 +1,12 @@
-// What a row of a real library's products of a matrix and one column costs, for one thread or several: the
-// rows of docs/software-backend.md. A manual target.
+// What a row of a real library's products of a matrix and one column costs, or a tile of its products of two
+// matrices, for one thread or several: the figures of docs/software-backend.md. A manual target.
 //
 //   row_bench LIBRARY KERNEL COLUMNS MEBIBYTES [BLOCKS [THREADS [WITHOUT]]]
 //
-// KERNEL: part of the mangled name of a mul_mat_vec_q with one column. The matrix has so many columns and
-// about so many mebibytes: 1 lies in the caches, 1000 in memory. BLOCKS run at a time (4; 1,
-// 2, 4); WITHOUT: passes that are turned off, as VGPU_JIT_WITHOUT has them.
+// KERNEL: part of the mangled name of a mul_mat_vec_q with one column, or of a mul_mat_q ("9mul_mat_q" and
+// more). The matrix has so many columns and about so many mebibytes: 1 lies in the caches, 1000 in memory.
+// BLOCKS run at a time (4; 1, 2, 4; tiles: always 1); WITHOUT: passes that are turned off, as
+// VGPU_JIT_WITHOUT has them.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -59,24 +60,74 @@ std::uint64_t fill(DeviceWindow& window, std::uint64_t bytes, const std::vector<
   return address;
 }
 
-// As described_vectors.cpp has it, with a plain matrix and no fusion.
-RealLaunch describe(DeviceWindow& window, const RealKernel& kernel, const Request& request) {
-  fuzz::Dice dice(1);
+bool is_tiled(const RealKernel& kernel) {
+  return kernel.name.contains("9mul_mat_qI");
+}
+
+struct Matrix {
+  std::uint64_t address = 0;
+  std::uint32_t row_blocks = 0;  // blocks of a row
+  std::uint32_t rows = 0;
+};
+
+// A matrix as the request has it; its rows are a multiple of `tile`.
+Matrix fill_matrix(DeviceWindow& window, fuzz::Dice& dice, const RealKernel& kernel, const Request& request,
+                   std::uint32_t tile) {
   const std::uint32_t type = template_numbers(kernel.name).at(0);
   const Packing packing = packing_of(type);
-  if (request.columns == 0 || request.columns % packing.values != 0)
-    throw std::invalid_argument("columns are not a multiple of " + std::to_string(packing.values));
+  const std::uint32_t multiple = is_tiled(kernel) ? 256 : packing.values;
+  if (request.columns == 0 || request.columns % multiple != 0)
+    throw std::invalid_argument("columns are not a multiple of " + std::to_string(multiple));
   const std::uint32_t row_blocks = request.columns / packing.values;
   const std::uint64_t row_bytes = std::uint64_t{row_blocks} * packing.bytes;
   const double fitting = request.mebibytes * (1 << 20) / static_cast<double>(row_bytes);
-  if (!(fitting >= 4 && fitting <= 1e9))
-    throw std::invalid_argument("so many mebibytes are not 4 to 1e9 rows");
-  const std::uint32_t rows = static_cast<std::uint32_t>(fitting) & ~3U;
+  if (!(fitting >= tile && fitting <= 1e9))
+    throw std::invalid_argument("so many mebibytes are not " + std::to_string(tile) + " to 1e9 rows");
+  const std::uint32_t rows = static_cast<std::uint32_t>(fitting) / tile * tile;
+  return {fill(window, rows * row_bytes, packed(dice, type, std::size_t{row_blocks} * 64)), row_blocks, rows};
+}
+
+// As described_products.cpp has it: 64 rows, and as many columns of y as a tile has.
+RealLaunch describe_tiles(DeviceWindow& window, const RealKernel& kernel, const Request& request) {
+  constexpr std::uint32_t kTileRows = 64;
+  constexpr std::uint32_t kGroupValues = 128;
+  constexpr std::uint32_t kGroupBytes = kGroupValues + 16;
+  fuzz::Dice dice(1);
+  const std::uint32_t tile = template_numbers(kernel.name).at(1);
+  const Matrix x = fill_matrix(window, dice, kernel, request, kTileRows);
+  const std::uint32_t y_bytes = tile * (request.columns / kGroupValues) * kGroupBytes;
+  RealLaunch launch;
+  launch.set_grid(x.rows / kTileRows);
+  launch.set_block(32, 8);
+  launch.dynamic_shared_bytes = 48 << 10;
+  launch.add(x.address);
+  launch.add(fill(window, y_bytes + tile * kGroupBytes, moderate_bytes(dice, y_bytes + tile * kGroupBytes)));
+  launch.add_null();  // columns in groups
+  launch.add_null();
+  launch.add(fill(window, std::uint64_t{4} * tile * x.rows, std::vector<std::byte>(4096)));
+  launch.add_null();  // parts of tiles
+  launch.add_null();  // scales of columns
+  launch.add_divisor(x.row_blocks);
+  for (const std::uint32_t size : {x.rows, tile, x.row_blocks, tile, x.rows}) launch.add(size);
+  launch.add_divisor(1);
+  launch.add_divisor(1);
+  for (const std::uint32_t stride : {x.rows * x.row_blocks, y_bytes / 4, x.rows * tile}) launch.add(stride);
+  launch.add_divisor(1);
+  launch.add_divisor(1);
+  for (int stride = 0; stride < 3; ++stride) launch.add(0U);
+  launch.add_divisor(1);
+  return launch;
+}
+
+// As described_vectors.cpp has it, with a plain matrix and no fusion.
+RealLaunch describe_rows(DeviceWindow& window, const RealKernel& kernel, const Request& request) {
+  fuzz::Dice dice(1);
+  const auto [matrix, row_blocks, rows] = fill_matrix(window, dice, kernel, request, 4);
   const std::uint32_t groups = request.columns / 32;
   RealLaunch launch;
   launch.set_grid(rows);
   launch.set_block(32, kernel.bounds.max_threads[0] / 32);
-  launch.add(fill(window, rows * row_bytes, packed(dice, type, std::size_t{row_blocks} * 64)));
+  launch.add(matrix);
   launch.add(fill(window, std::uint64_t{groups} * 36, moderate_bytes(dice, std::size_t{groups} * 36)));
   for (int absent = 0; absent < 6; ++absent) launch.add_null();  // experts, and what is fused
   launch.add(0U);
@@ -94,15 +145,15 @@ RealLaunch describe(DeviceWindow& window, const RealKernel& kernel, const Reques
   return launch;
 }
 
-// Nanoseconds for a row, of one pass over the matrix.
+// Nanoseconds for a row, or a tile, of one pass over the matrix.
 double pass(std::vector<std::unique_ptr<BlockRunner>>& runners, const LaunchPlan& plan) {
-  constexpr std::uint64_t kRowsOfPiece = 2048;
+  constexpr std::uint64_t kBlocksOfPiece = 2048;
   std::atomic<std::uint64_t> next{0};
   std::atomic<bool> failed{false};
   const auto work = [&](BlockRunner& runner) {
     if (!runner.prepare(plan)) failed = true;
-    for (std::uint64_t first; !failed && (first = next.fetch_add(kRowsOfPiece)) < plan.blocks;) {
-      if (!runner.run(first, std::min(first + kRowsOfPiece, plan.blocks))) failed = true;
+    for (std::uint64_t first; !failed && (first = next.fetch_add(kBlocksOfPiece)) < plan.blocks;) {
+      if (!runner.run(first, std::min(first + kBlocksOfPiece, plan.blocks))) failed = true;
     }
   };
   const auto started = Clock::now();
@@ -118,7 +169,10 @@ double pass(std::vector<std::unique_ptr<BlockRunner>>& runners, const LaunchPlan
 
 void run(const RealKernel& kernel, const Request& request) {
   const std::unique_ptr<DeviceWindow> window = must(DeviceWindow::reserve());
-  RealLaunch launch = describe(*window, kernel, request);
+  const bool tiled = is_tiled(kernel);
+  RealLaunch launch =
+      tiled ? describe_tiles(*window, kernel, request) : describe_rows(*window, kernel, request);
+  const std::uint32_t blocks_at_a_time = tiled ? 1 : request.blocks_at_a_time;
   software::jit::Jit jit({.passes = software::jit::passes_without(request.without)});
   auto shape = software::jit::LaunchShape::of(launch.block, launch.grid);
   const auto compiled = [&](std::uint32_t blocks) {
@@ -128,7 +182,7 @@ void run(const RealKernel& kernel, const Request& request) {
     return std::move(*code);
   };
   KernelCodes codes(compiled(1));
-  if (request.blocks_at_a_time > 1) codes.add(compiled(request.blocks_at_a_time), request.blocks_at_a_time);
+  if (blocks_at_a_time > 1) codes.add(compiled(blocks_at_a_time), blocks_at_a_time);
   codes.choose_last();
 
   const software::jit::CompiledKernel& one = codes.one();
@@ -139,7 +193,8 @@ void run(const RealKernel& kernel, const Request& request) {
   plan.mxcsr = one.mxcsr;
   plan.threads = launch.block[0] * launch.block[1];
   plan.local_stride = static_cast<std::uint32_t>(software::round_up(one.local_bytes, 16));
-  plan.shared_bytes = one.dynamic_shared_offset;
+  plan.shared_bytes = one.dynamic_shared_offset + launch.dynamic_shared_bytes;
+  plan.prototype.dynamic_shared_bytes = launch.dynamic_shared_bytes;
   plan.blocks = launch.grid[0];
   plan.context_id = 1;
   plan.kernel = kernel.name;
@@ -158,9 +213,9 @@ void run(const RealKernel& kernel, const Request& request) {
     times.push_back(pass(runners, plan));
   std::ranges::sort(times);
   std::printf(
-      "%u columns, %.0f MiB, %u at a time, %u threads: median %.1f ns a row, least %.1f, p99 %.1f  %s\n",
-      request.columns, request.mebibytes, request.blocks_at_a_time, request.threads, times[times.size() / 2],
-      times[0], times[times.size() * 99 / 100], kernel.name.c_str());
+      "%u columns, %.0f MiB, %u at a time, %u threads: median %.1f ns a %s, least %.1f, p99 %.1f  %s\n",
+      request.columns, request.mebibytes, blocks_at_a_time, request.threads, times[times.size() / 2],
+      tiled ? "tile" : "row", times[0], times[times.size() * 99 / 100], kernel.name.c_str());
 }
 
 }  // namespace
@@ -182,8 +237,9 @@ int main(int argc, char** argv) {
     const auto library = list_real_kernels(argv[1]);
     if (!library) throw std::runtime_error(library.error());
     const auto kernel = std::ranges::find_if(library->kernels, [&](const RealKernel& candidate) {
-      return candidate.name.contains("mul_mat_vec_qI") && candidate.name.contains(request.kernel) &&
-             template_numbers(candidate.name).at(1) == 1;
+      if (!candidate.name.contains(request.kernel)) return false;
+      return is_tiled(candidate) ||
+             (candidate.name.contains("mul_mat_vec_qI") && template_numbers(candidate.name).at(1) == 1);
     });
     if (kernel == library->kernels.end()) throw std::runtime_error("no such kernel: " + request.kernel);
     run(*kernel, request);
