@@ -21,7 +21,8 @@ struct AccessCounts {
   std::uint32_t prefetches = 0;           // loads that also fetch what later blocks may load
   std::uint32_t loads_transposed = 0;     // words of lanes far apart: a wide load for each lane, and shuffles
   std::uint32_t barriers_skipped = 0;     // by threads that would only end behind them
-  std::uint32_t reserved[2] = {};
+  std::uint32_t rows_checked = 0;         // accesses of lanes that may turn out to lie side by side
+  std::uint32_t reserved = 0;
 };
 static_assert(sizeof(AccessCounts) == 64);
 
@@ -45,6 +46,7 @@ inline constexpr AccessName kAccessNames[] = {
     {"guards", &AccessCounts::guards},
     {"prefetches", &AccessCounts::prefetches},
     {"barriers_skipped", &AccessCounts::barriers_skipped},
+    {"rows_checked", &AccessCounts::rows_checked},
 };
 
 }  // namespace vgpu::software::jit

@@ -36,6 +36,7 @@ AccessCounts Emitter::run(const std::string& symbol, Emitter* masked) {
   find_lost_lanes();
   find_homes();
   find_block_dependent();
+  find_varying_by_data();
   declare_homes(nullptr);
   declare_waiting();
   emit_prologue();
@@ -266,6 +267,7 @@ void Emitter::join(const Emitter& speculating) {
   find_lost_lanes();
   find_homes();
   find_block_dependent();
+  find_varying_by_data();
   live_values_ = ir::live_values(function_);
   b_.SetInsertPoint(entry_->getTerminator());
   declare_homes(&speculating);

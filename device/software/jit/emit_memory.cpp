@@ -247,7 +247,11 @@ void Emitter::emit_load(const Inst& inst) {
     results = load_contiguous(inst, at);
   } else {
     ++counts_.loads_gathered;
-    results = load_gather(inst, at);
+    results = may_be_row(inst, at)
+                  ? row_or(
+                        at, bytes, [&](const Place& row) { return load_contiguous(inst, row); },
+                        [&] { return load_gather(inst, at); })
+                  : load_gather(inst, at);
   }
   for (std::uint32_t i = 0; i < inst.count; ++i) define(inst.results[i], results[i]);
 }
@@ -363,8 +367,25 @@ void Emitter::emit_store(const Inst& inst) {
     return store_contiguous(inst, at);
   }
   ++counts_.stores_scattered;
-  if (!inst.is_volatile && target_.avx512 && bytes >= 4) return store_scatter(inst, at);
-  store_lane_by_lane(inst, at);
+  const auto scatter = [&] {
+    if (!inst.is_volatile && target_.avx512 && bytes >= 4)
+      store_scatter(inst, at);
+    else
+      store_lane_by_lane(inst, at);
+    return std::vector<Value*>{};
+  };
+  if (!may_be_row(inst, at)) {
+    scatter();
+    return;
+  }
+  for (std::size_t i = 1; i < inst.operands.size(); ++i) vector(inst.operands[i]);
+  row_or(
+      at, bytes,
+      [&](const Place& row) {
+        store_contiguous(inst, row);
+        return std::vector<Value*>{};
+      },
+      scatter);
 }
 
 void Emitter::store_contiguous(const Inst& inst, const Place& at) {

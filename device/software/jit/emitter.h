@@ -2,8 +2,8 @@
 // of values that differ by constants, are scalars; varying ones are vectors of 32. Blocks that run with part
 // of a warp are walked in linear order under a mask; all others are joined by true branches.
 // emit_control.cpp: blocks, masks, phis; emit_ops.cpp, emit_integer.cpp, emit_float.cpp, emit_math.cpp:
-// arithmetic; emit_memory.cpp, emit_window.cpp, emit_transpose.cpp, emit_prefetch.cpp: memory; emit_warp.cpp:
-// atomics and what lanes do together.
+// arithmetic; emit_memory.cpp, emit_window.cpp, emit_transpose.cpp, emit_row.cpp, emit_prefetch.cpp: memory;
+// emit_warp.cpp: atomics and what lanes do together.
 #pragma once
 
 #include <llvm/IR/IRBuilder.h>
@@ -203,6 +203,13 @@ class Emitter {
   V gather(V pointers_value, ir::Type element);
   V repeat_mask(std::uint32_t count);
 
+  // --- emit_row.cpp
+  void find_varying_by_data();
+  [[nodiscard]] bool may_be_row(const Inst& inst, const Place& at) const;
+  std::vector<V> row_or(const Place& at, std::uint32_t bytes,
+                        const std::function<std::vector<V>(const Place&)>& row,
+                        const std::function<std::vector<V>()>& any);
+
   // --- emit_prefetch.cpp
   void prefetch(ValueId address, std::int64_t offset, V pointer, std::int64_t bytes);
   void emit_prefetches(std::size_t instructions_left);
@@ -265,6 +272,7 @@ class Emitter {
   ir::LiveValues live_values_;           // of the masked form
 
   std::vector<bool> depends_on_block_;  // by value: on ctaid.x
+  std::vector<bool> varies_by_data_;    // by value
   std::vector<bool> needs_home_;
   std::vector<llvm::AllocaInst*> homes_;                 // by value
   std::vector<llvm::BasicBlock*> body_, check_, after_;  // by block

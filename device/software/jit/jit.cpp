@@ -237,8 +237,9 @@ std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::Impl::compile(c
         std::uint64_t{shape.indices_fit_31_bits}, std::uint64_t{options.passes.guards},
         std::uint64_t{options.passes.windows}, std::uint64_t{options.passes.convergence},
         std::uint64_t{options.passes.prefetch}, std::uint64_t{options.passes.transposes},
-        static_cast<std::uint64_t>(function->flush), std::uint64_t{function->param_bytes},
-        std::uint64_t{function->local_bytes}, std::uint64_t{function->static_shared_bytes}}) {
+        std::uint64_t{options.passes.rows}, static_cast<std::uint64_t>(function->flush),
+        std::uint64_t{function->param_bytes}, std::uint64_t{function->local_bytes},
+        std::uint64_t{function->static_shared_bytes}}) {
     material += " " + std::to_string(number);
   }
   const std::string key = digest(material + "\n" + text);

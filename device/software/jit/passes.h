@@ -22,6 +22,8 @@ struct Passes {
   bool merging = true;
   // What is loaded from local or other memory is loaded where that is decided (ir::split_loads).
   bool splitting = true;
+  // Where lanes go that is not foreseen, it is looked at whether they lie side by side (emit_row.cpp).
+  bool rows = true;
   // Global memory that depends on the block is prefetched for the blocks behind it (Emitter::prefetch).
   bool prefetch = true;
 
@@ -31,7 +33,7 @@ struct Passes {
   bool coarsening = true;
 
   [[nodiscard]] static constexpr Passes none() {
-    return {false, false, false, false, false, false, false, false, false};
+    return {false, false, false, false, false, false, false, false, false, false};
   }
 };
 
@@ -43,7 +45,7 @@ struct Passes {
       {"convergence", &Passes::convergence}, {"merging", &Passes::merging},
       {"splitting", &Passes::splitting},     {"prefetch", &Passes::prefetch},
       {"coarsening", &Passes::coarsening},   {"transposes", &Passes::transposes},
-      {"leaving", &Passes::leaving},
+      {"leaving", &Passes::leaving},         {"rows", &Passes::rows},
   };
   while (!names.empty()) {
     const std::string_view name = names.substr(0, names.find(','));

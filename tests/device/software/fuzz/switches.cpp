@@ -14,6 +14,7 @@ std::span<const Switch> switches() {
       {"merging", [](software::jit::Options& options) { options.passes.merging = false; }},
       {"splitting", [](software::jit::Options& options) { options.passes.splitting = false; }},
       {"prefetch", [](software::jit::Options& options) { options.passes.prefetch = false; }},
+      {"rows", [](software::jit::Options& options) { options.passes.rows = false; }},
       {"leaving", [](software::jit::Options& options) { options.passes.leaving = false; }},
       {"coarsening", [](software::jit::Options& options) { options.passes.coarsening = false; }},
   };

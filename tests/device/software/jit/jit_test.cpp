@@ -120,6 +120,22 @@ constexpr const char* kPtx = R"(.version 8.4
   st.global.u32 [%q1+4], %r6;
   ret;
 }
+.visible .entry divided(.param .u64 p, .param .u32 n)
+{
+  .reg .b64 %q<4>;
+  .reg .b32 %r<6>;
+  ld.param.u64 %q0, [p];
+  ld.param.u32 %r0, [n];
+  mov.u32 %r1, %tid.x;
+  rem.u32 %r2, %r1, %r0;
+  mad.wide.u32 %q1, %r2, 4, %q0;
+  ld.global.u32 %r3, [%q1];
+  mad.wide.u32 %q2, %r3, 4, %q0;
+  ld.global.u32 %r4, [%q2];
+  add.u32 %r5, %r3, %r4;
+  st.global.u32 [%q1], %r5;
+  ret;
+}
 .visible .entry table(.param .u64 p)
 {
   .shared .align 4 .b8 words[4096];
@@ -300,6 +316,21 @@ TEST_F(JitTest, PrefetchesEachLineOnce) {
   EXPECT_EQ(occurrences(*module_, "ahead", chosen, "call void @llvm.prefetch"), 3u);
   chosen.passes.prefetch = false;
   EXPECT_EQ(occurrences(*module_, "ahead", chosen, "call void @llvm.prefetch"), 0u);
+}
+
+// Places that may be a row; what lanes loaded hardly ever makes one.
+TEST_F(JitTest, LooksForRowsThatWereNotForeseen) {
+  Options chosen = options();
+  Jit looking(chosen);
+  chosen.passes.rows = false;
+  Jit gathering(chosen);
+  const auto with = looking.compile(*module_, "divided", shape(32));
+  const auto without = gathering.compile(*module_, "divided", shape(32));
+  ASSERT_TRUE(with.has_value()) << with.error().message;
+  ASSERT_TRUE(without.has_value()) << without.error().message;
+  EXPECT_EQ((*with)->accesses.loads_gathered, 2u);
+  EXPECT_EQ((*with)->accesses.rows_checked, 2u) << "a load and a store, but not the load by what was loaded";
+  EXPECT_EQ((*without)->accesses.rows_checked, 0u);
 }
 
 // Three places that differ by constants, and one comparison with the end of shared memory.

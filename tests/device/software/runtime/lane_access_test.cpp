@@ -44,6 +44,7 @@ const PassCase kPassCases[] = {
     {"no_merging", without(&Passes::merging)},
     {"no_splitting", without(&Passes::splitting)},
     {"no_prefetch", without(&Passes::prefetch)},
+    {"no_rows", without(&Passes::rows)},
 };
 
 constexpr const char* kHead =
@@ -115,6 +116,16 @@ const std::string kStoreBetween =
     " mul.wide.u32 %q3, %r2, 12;\n add.s64 %q4, %q1, %q3;\n ld.global.u32 %r6, [%q4];\n"
     " add.u32 %r7, %r6, %r5;\n st.global.u32 [%q4+4], %r7;\n ld.global.u32 %r8, [%q4+4];\n"
     " ld.global.u32 %r9, [%q4];\n mad.lo.u32 %r20, %r8, 3, %r9;\n st.global.u32 [%q2], %r20;\n ret;\n}\n";
+
+// Places that are divided by a parameter: rows if it is large, and pieces of rows if it is not.
+const std::string kDivided =
+    std::string(kHead) +
+    " div.u32 %r6, %r5, %r0;\n rem.u32 %r7, %r5, %r0;\n mad.lo.u32 %r8, %r6, %r1, %r7;\n"
+    " mul.wide.u32 %q3, %r8, 8;\n add.s64 %q4, %q1, %q3;\n ld.global.v2.u32 {%r9, %r10}, [%q4];\n"
+    " ld.global.u16 %h0, [%q4+2];\n cvt.u32.u16 %r11, %h0;\n add.u32 %r12, %r10, %r5;\n"
+    " st.global.v2.u32 [%q4], {%r12, %r9};\n ld.global.u64 %q5, [%q4];\n cvt.u32.u64 %r13, %q5;\n"
+    " mad.lo.u32 %r20, %r9, 3, %r13;\n mad.lo.u32 %r20, %r20, 5, %r11;\n st.global.u32 [%q2], %r20;\n "
+    "ret;\n}\n";
 
 // The index wraps around at 32 bits in the middle of a warp: lanes 16 and up load from the front.
 const std::string kWraps =
@@ -190,6 +201,10 @@ const Launch kLaunches[] = {
     {"runs_partial_warp", &kRuns, 1, 40, 40, 0, 19u * 104 + 16},
     {"runs_one", &kRuns, 1, 32, 1, 0, 40},
     {"store_between", &kStoreBetween, 1, 64, 0, 0, 63u * 12 + 8},
+    {"divided_rows", &kDivided, 2, 64, 64, 64, 128u * 8},
+    {"divided_pieces_of_rows", &kDivided, 2, 64, 24, 27, 143u * 8},
+    {"divided_one_place", &kDivided, 1, 32, 32, 0, 32u * 8},
+    {"divided_partial_warp", &kDivided, 1, 40, 40, 40, 40u * 8},
     {"zeros_behind_all", &kZerosBehind, 1, 64, 128, 200, 128u * 8},
     {"zeros_behind_some", &kZerosBehind, 1, 64, 75, 200, 75u * 8},
     {"parts_nowhere", &kParts, 2, 64, 128, 64, 128u * 4},
