@@ -59,7 +59,9 @@ TEST(Channel, RecordsExecuteInOrderAndCompletionFollows) {
   for (int i = 0; i < 5000; ++i) guest->send(kLaunch);  // many laps of the ring
   ASSERT_TRUE(guest->synchronize());
   EXPECT_EQ(device.backend.state.calls("launch"), 5000);
-  EXPECT_EQ(ring::load_acquire(guest->consumer().consumed), guest->producer().position());
+  // Room is given back when the device has nothing else to do, which may be behind the answer.
+  EXPECT_TRUE(eventually(
+      [&] { return ring::load_acquire(guest->consumer().consumed) == guest->producer().position(); }));
 }
 
 TEST(Channel, AnAsynchronousErrorIsThereWhenItsRecordHasCompleted) {
