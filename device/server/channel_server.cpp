@@ -306,7 +306,7 @@ bool ChannelServer::serve_batch() {
     execute_one(std::span<const std::byte>(record_).first(*bytes), consumer_.record_position());
   }
   if (taken == 0) return false;  // interrupted
-  finish_batch(/*ring_empty=*/false);
+  finish_batch(/*ring_empty=*/!consumer_.ready());
   return true;
 }
 

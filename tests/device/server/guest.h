@@ -65,9 +65,9 @@ class Guest {
         new Guest(std::move(*bar), region, found->generation, std::move(*taken), ops));
   }
 
-  // A record with any opcode and body. Returns its position.
-  uint64_t send_bytes(uint16_t opcode, std::span<const std::byte> body, uint16_t reply_slot = ring::kNoReply,
-                      uint32_t stream = 0) {
+  // A record with any opcode and body. Returns its position. The device sees it after publish().
+  uint64_t commit_bytes(uint16_t opcode, std::span<const std::byte> body,
+                        uint16_t reply_slot = ring::kNoReply, uint32_t stream = 0) {
     const auto bytes = static_cast<uint32_t>(sizeof(ring::RecordHeader) + body.size());
     std::byte* room = nullptr;
     const auto made_room = [&] { return (room = producer_.try_reserve(bytes)) != nullptr; };
@@ -83,18 +83,32 @@ class Guest {
     header->reply_slot = reply_slot;
     header->stream = stream;
     if (!body.empty()) std::memcpy(room + sizeof(ring::RecordHeader), body.data(), body.size());
-    const uint64_t position = producer_.commit();
+    return producer_.commit();
+  }
+  void publish() {
     producer_.publish();
     waits_.notify_consumer();
+  }
+  uint64_t send_bytes(uint16_t opcode, std::span<const std::byte> body, uint16_t reply_slot = ring::kNoReply,
+                      uint32_t stream = 0) {
+    const uint64_t position = commit_bytes(opcode, body, reply_slot, stream);
+    publish();
     return position;
+  }
+  template <typename Request>
+  uint64_t commit(const Request& request, std::span<const std::byte> tail = {},
+                  uint16_t reply_slot = ring::kNoReply) {
+    std::vector<std::byte> body(protocol::kWireBytes<Request> + tail.size());
+    if constexpr (protocol::kWireBytes<Request> > 0) std::memcpy(body.data(), &request, sizeof request);
+    if (!tail.empty()) std::memcpy(body.data() + protocol::kWireBytes<Request>, tail.data(), tail.size());
+    return commit_bytes(static_cast<uint16_t>(Request::kOpcode), body, reply_slot);
   }
   template <typename Request>
   uint64_t send(const Request& request, std::span<const std::byte> tail = {},
                 uint16_t reply_slot = ring::kNoReply) {
-    std::vector<std::byte> body(protocol::kWireBytes<Request> + tail.size());
-    if constexpr (protocol::kWireBytes<Request> > 0) std::memcpy(body.data(), &request, sizeof request);
-    if (!tail.empty()) std::memcpy(body.data() + protocol::kWireBytes<Request>, tail.data(), tail.size());
-    return send_bytes(static_cast<uint16_t>(Request::kOpcode), body, reply_slot);
+    const uint64_t position = commit(request, tail, reply_slot);
+    publish();
+    return position;
   }
   template <typename Request>
   Answer call(const Request& request, std::span<const std::byte> tail = {}) {

@@ -51,13 +51,13 @@ class TestDevice {
  public:
   static constexpr uint64_t kRegionBytes = 16u << 20;
 
-  explicit TestDevice(uint32_t channels = 4) {
+  explicit TestDevice(uint32_t channels = 4, uint32_t ring_bytes = 64u << 10) {
     auto bar = pci::Bar::create_file(path_.text(), kRegionBytes, 0);
     if (!bar) throw std::runtime_error(bar.error().text);
     bar_ = std::move(*bar);
     DeviceServerOptions options;
     options.geometry = default_geometry(kRegionBytes, channels);
-    options.geometry.ring_bytes = 64u << 10;
+    options.geometry.ring_bytes = ring_bytes;
     options.channel.max_image_bytes = 1u << 20;
     auto server = DeviceServer::create(bar_, backend, options);
     if (!server) throw std::runtime_error(server.error().reason);
