@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "device/software/ir/dependence.h"
 #include "device/software/ir/lane_transfer.h"
 #include "device/software/ir/wrap_guards.h"
 
@@ -43,7 +44,7 @@ class Analysis {
         if (result_.loops[i].contains[id]) loops_of_[id].push_back(i);
       }
     }
-    if (claims_.convergence) find_data();
+    if (claims_.convergence) depends_on_data_ = depending_values(function_, result_.order, gives_data);
     parting_.assign(count, false);
     joins_.assign(count, false);
     left_unevenly_.assign(result_.loops.size(), false);
@@ -224,28 +225,6 @@ class Analysis {
     return inst != nullptr && inst->op == Op::kOr && std::ranges::any_of(inst->operands, [&](ValueId part) {
              return differs_in_all_lanes(part, where);
            });
-  }
-
-  // What a thread knows of itself and of the parameters, and what it computes of that, does not.
-  void find_data() {
-    depends_on_data_.assign(function_.values.size(), false);
-    for (bool changed = true; changed;) {
-      changed = false;
-      const auto visit = [&](const Instruction& inst) {
-        const bool is_data =
-            has_effect(inst) || (inst.op == Op::kLoad && inst.space != Space::kParam) ||
-            inst.op == Op::kShfl ||
-            std::ranges::any_of(inst.operands, [&](ValueId operand) { return depends_on_data_[operand]; });
-        for (const ValueId result : inst.results) {
-          changed |= is_data && !depends_on_data_[result];
-          depends_on_data_[result] = is_data;
-        }
-      };
-      for (const BlockId id : result_.order) {
-        for (const InstructionId phi : function_.blocks[id].phis) visit(function_.instructions[phi]);
-        for (const InstructionId inst : function_.blocks[id].body) visit(function_.instructions[inst]);
-      }
-    }
   }
 
   // The blocks behind the branch and before the meeting.

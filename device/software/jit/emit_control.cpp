@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "device/software/ir/dependence.h"
 #include "device/software/jit/emitter.h"
 #include "device/software/ptx/ast.h"
 
@@ -35,8 +36,7 @@ AccessCounts Emitter::run(const std::string& symbol, Emitter* masked) {
   create_blocks();
   find_lost_lanes();
   find_homes();
-  find_block_dependent();
-  find_varying_by_data();
+  find_dependences();
   declare_homes(nullptr);
   declare_waiting();
   emit_prologue();
@@ -152,26 +152,13 @@ void Emitter::find_homes() {
   }
 }
 
-void Emitter::find_block_dependent() {
-  using SR = ptx::SpecialRegister;
-  depends_on_block_.assign(function_.values.size(), false);
-  for (bool changed = true; changed;) {
-    changed = false;
-    const auto visit = [&](const Inst& inst) {
-      const auto number = static_cast<SR>(inst.imm);
-      const bool depends =
-          (inst.op == ir::Op::kSpecial && number == SR::kCtaidX) ||
-          std::ranges::any_of(inst.operands, [&](ValueId operand) { return depends_on_block_[operand]; });
-      for (const ValueId result : inst.results) {
-        changed |= depends && !depends_on_block_[result];
-        depends_on_block_[result] = depends;
-      }
-    };
-    for (const BlockId id : shapes_.order) {
-      for (const auto phi : function_.blocks[id].phis) visit(function_.instructions[phi]);
-      for (const auto inst : function_.blocks[id].body) visit(function_.instructions[inst]);
-    }
-  }
+void Emitter::find_dependences() {
+  depends_on_block_ = ir::depending_values(function_, shapes_.order, [](const Inst& inst) {
+    return inst.op == ir::Op::kSpecial &&
+           static_cast<ptx::SpecialRegister>(inst.imm) == ptx::SpecialRegister::kCtaidX;
+  });
+  varies_by_data_ = ir::depending_values(function_, shapes_.order, ir::gives_data,
+                                         [&](ValueId value) { return shape(value).is_varying(); });
 }
 
 // A home of the other form serves where it holds the same: the scalar, or the vector.
@@ -266,8 +253,7 @@ void Emitter::join(const Emitter& speculating) {
   create_blocks();
   find_lost_lanes();
   find_homes();
-  find_block_dependent();
-  find_varying_by_data();
+  find_dependences();
   live_values_ = ir::live_values(function_);
   b_.SetInsertPoint(entry_->getTerminator());
   declare_homes(&speculating);

@@ -367,25 +367,18 @@ void Emitter::emit_store(const Inst& inst) {
     return store_contiguous(inst, at);
   }
   ++counts_.stores_scattered;
-  const auto scatter = [&] {
-    if (!inst.is_volatile && target_.avx512 && bytes >= 4)
-      store_scatter(inst, at);
-    else
-      store_lane_by_lane(inst, at);
-    return std::vector<Value*>{};
-  };
-  if (!may_be_row(inst, at)) {
-    scatter();
-    return;
-  }
-  for (std::size_t i = 1; i < inst.operands.size(); ++i) vector(inst.operands[i]);
+  if (!may_be_row(inst, at)) return store_anywhere(inst, at);
+  const std::vector<Value*> nothing;
+  for (std::size_t i = 1; i < inst.operands.size(); ++i) vector(inst.operands[i]);  // for both ways
   row_or(
-      at, bytes,
-      [&](const Place& row) {
-        store_contiguous(inst, row);
-        return std::vector<Value*>{};
-      },
-      scatter);
+      at, bytes, [&](const Place& row) { return store_contiguous(inst, row), nothing; },
+      [&] { return store_anywhere(inst, at), nothing; });
+}
+
+void Emitter::store_anywhere(const Inst& inst, const Place& at) {
+  const std::uint64_t bits = std::uint64_t{ir::bits_of(inst.type)} * (inst.operands.size() - 1);
+  if (!inst.is_volatile && target_.avx512 && bits >= 32) return store_scatter(inst, at);
+  store_lane_by_lane(inst, at);
 }
 
 void Emitter::store_contiguous(const Inst& inst, const Place& at) {

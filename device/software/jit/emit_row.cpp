@@ -3,36 +3,11 @@
 // whether lanes lie side by side, and goes lane by lane only if they do not.
 #include <llvm/IR/MDBuilder.h>
 
-#include <algorithm>
-
 #include "device/software/jit/emitter.h"
 
 namespace vgpu::software::jit {
 
 using llvm::Value;
-
-// By value: what differs from lane to lane depends on what lanes loaded or told each other.
-void Emitter::find_varying_by_data() {
-  varies_by_data_.assign(function_.values.size(), false);
-  for (bool changed = true; changed;) {
-    changed = false;
-    const auto visit = [&](const Inst& inst) {
-      const bool is_data =
-          ir::has_effect(inst) || (inst.op == ir::Op::kLoad && inst.space != ir::Space::kParam) ||
-          inst.op == ir::Op::kShfl ||
-          std::ranges::any_of(inst.operands, [&](ValueId operand) { return varies_by_data_[operand]; });
-      for (const ValueId result : inst.results) {
-        const bool varies = is_data && shape(result).is_varying();
-        changed |= varies && !varies_by_data_[result];
-        varies_by_data_[result] = varies;
-      }
-    };
-    for (const BlockId id : shapes_.order) {
-      for (const auto phi : function_.blocks[id].phis) visit(function_.instructions[phi]);
-      for (const auto inst : function_.blocks[id].body) visit(function_.instructions[inst]);
-    }
-  }
-}
 
 bool Emitter::may_be_row(const Inst& inst, const Place& at) const {
   return passes_.rows && inst.space == ir::Space::kGlobal && at.offsets != nullptr && !inst.is_volatile &&

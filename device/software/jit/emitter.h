@@ -61,7 +61,7 @@ class Emitter {
   void create_blocks();
   void find_lost_lanes();
   void find_homes();
-  void find_block_dependent();
+  void find_dependences();
   void declare_homes(const Emitter* sharing);
   void declare_waiting();
   void emit_prologue();
@@ -198,13 +198,13 @@ class Emitter {
   std::vector<V> load_gather(const Inst& inst, const Place& place);
   std::vector<V> load_lane_by_lane(const Inst& inst, const Place& place);
   void store_contiguous(const Inst& inst, const Place& place);
+  void store_anywhere(const Inst& inst, const Place& place);
   void store_scatter(const Inst& inst, const Place& place);
   void store_lane_by_lane(const Inst& inst, const Place& place);
   V gather(V pointers_value, ir::Type element);
   V repeat_mask(std::uint32_t count);
 
   // --- emit_row.cpp
-  void find_varying_by_data();
   [[nodiscard]] bool may_be_row(const Inst& inst, const Place& at) const;
   std::vector<V> row_or(const Place& at, std::uint32_t bytes,
                         const std::function<std::vector<V>(const Place&)>& row,
@@ -272,7 +272,7 @@ class Emitter {
   ir::LiveValues live_values_;           // of the masked form
 
   std::vector<bool> depends_on_block_;  // by value: on ctaid.x
-  std::vector<bool> varies_by_data_;    // by value
+  std::vector<bool> varies_by_data_;    // by value: from lane to lane, by what lanes loaded or were told
   std::vector<bool> needs_home_;
   std::vector<llvm::AllocaInst*> homes_;                 // by value
   std::vector<llvm::BasicBlock*> body_, check_, after_;  // by block

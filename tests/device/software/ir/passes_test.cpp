@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "device/software/ir/cfg.h"
+#include "device/software/ir/dependence.h"
 #include "device/software/ir/lane_shapes.h"
 #include "device/software/ir/passes.h"
 
@@ -376,6 +377,32 @@ TEST(LaneShapes, BranchesOfPartOfAWarpAreNotTakenToConverge) {
                "$end: st.global.u32 [%q0+4], 2;\n ret;");
   const LaneShapes shapes = analyse_lanes(function, {.convergence = true});
   EXPECT_EQ(std::ranges::count(shapes.converges, true), 0);
+}
+
+// What was loaded, and what is computed of it, round a loop too; not what it is stored to.
+TEST(DependingValues, AreComputedOfSources) {
+  const Function function = prepared(kRegisters + R"(
+    mov.u32 %r1, %tid.x; mad.wide.u32 %q1, %r1, 4, %q0; mov.u32 %r2, 0; mov.u32 %r4, 0;
+  $top: ld.global.u32 %r3, [%q1]; add.u32 %r2, %r2, %r3; add.u32 %r4, %r4, 1;
+    setp.lt.u32 %p0, %r4, 9; @%p0 bra $top;
+    st.global.u32 [%q1], %r2; st.global.u32 [%q1+4], %r4; ret;)");
+  std::vector<BlockId> order = reverse_post_order(function);
+  std::vector<const Instruction*> stores;
+  for (const BlockId id : order) {
+    for (const InstructionId inst : function.blocks[id].body) {
+      if (function.instructions[inst].op == Op::kStore) stores.push_back(&function.instructions[inst]);
+    }
+  }
+  ASSERT_EQ(stores.size(), 2u);
+  for (int way = 0; way < 2; ++way) {  // in any order of blocks
+    const std::vector<bool> depends = depending_values(function, order, gives_data);
+    EXPECT_TRUE(depends[stores[0]->operands[1]]);
+    EXPECT_FALSE(depends[stores[1]->operands[1]]);
+    EXPECT_FALSE(depends[stores[0]->operands[0]]);
+    std::ranges::reverse(order);
+  }
+  const auto none = [](ValueId) { return false; };
+  EXPECT_EQ(std::ranges::count(depending_values(function, order, gives_data, none), true), 0);
 }
 
 TEST(SplitLoads, ChoosesBetweenWhatWasLoadedNotBetweenAddresses) {

@@ -219,6 +219,14 @@ class JitTest : public ::testing::Test {
     result.ntid[0] = x;
     return result;
   }
+  // How a kernel of one dimension was compiled.
+  [[nodiscard]] AccessCounts accesses(std::string_view kernel, const Options& options,
+                                      std::uint32_t threads = 32) const {
+    Jit jit(options);
+    const auto compiled = jit.compile(*module_, kernel, shape(threads));
+    EXPECT_TRUE(compiled.has_value()) << compiled.error().message;
+    return compiled ? (*compiled)->accesses : AccessCounts{};
+  }
   [[nodiscard]] std::filesystem::path only_entry() const {
     std::vector<std::filesystem::path> entries;
     for (const auto& item : std::filesystem::directory_iterator(directory_)) entries.push_back(item.path());
@@ -234,20 +242,16 @@ class JitTest : public ::testing::Test {
 TEST_F(JitTest, CountsHowLoadsWereCompiled) {
   Options chosen = options();
   chosen.cpu = "skylake-avx512";
-  Jit windows(chosen);
+  const AccessCounts with = accesses("blocks", chosen);
   chosen.passes.windows = false;
-  Jit gathers(chosen);
-  const auto with = windows.compile(*module_, "blocks", shape(32));
-  const auto without = gathers.compile(*module_, "blocks", shape(32));
-  ASSERT_TRUE(with.has_value()) << with.error().message;
-  ASSERT_TRUE(without.has_value()) << without.error().message;
-  EXPECT_EQ((*with)->accesses.loads_windowed, 2u);
-  EXPECT_EQ((*with)->accesses.loads_gathered, 0u);
+  const AccessCounts without = accesses("blocks", chosen);
+  EXPECT_EQ(with.loads_windowed, 2u);
+  EXPECT_EQ(with.loads_gathered, 0u);
   // Four lanes want 3 * 18 + 4 bytes of 64; both loads share the windows.
-  EXPECT_EQ((*with)->accesses.window_loads, 8u);
-  EXPECT_EQ((*without)->accesses.loads_windowed, 0u);
-  EXPECT_EQ((*without)->accesses.loads_gathered, 2u);
-  EXPECT_EQ((*without)->accesses.window_loads, 0u);
+  EXPECT_EQ(with.window_loads, 8u);
+  EXPECT_EQ(without.loads_windowed, 0u);
+  EXPECT_EQ(without.loads_gathered, 2u);
+  EXPECT_EQ(without.window_loads, 0u);
 }
 
 std::size_t occurrences(const std::string& text, std::string_view what) {
@@ -291,11 +295,9 @@ TEST_F(JitTest, ManyPiecesAreNotTakenForAReasonToGather) {
   for (const char* cpu : {"sapphirerapids", "znver4"}) {
     Options chosen = options();
     chosen.cpu = cpu;
-    Jit jit(chosen);
-    const auto compiled = jit.compile(*module_, "quads", shape(32));
-    ASSERT_TRUE(compiled.has_value()) << compiled.error().message;
-    EXPECT_EQ((*compiled)->accesses.loads_windowed, 4u) << cpu;
-    EXPECT_EQ((*compiled)->accesses.loads_gathered, 0u) << cpu;
+    const AccessCounts counts = accesses("quads", chosen);
+    EXPECT_EQ(counts.loads_windowed, 4u) << cpu;
+    EXPECT_EQ(counts.loads_gathered, 0u) << cpu;
   }
 }
 
@@ -321,16 +323,12 @@ TEST_F(JitTest, PrefetchesEachLineOnce) {
 // Places that may be a row; what lanes loaded hardly ever makes one.
 TEST_F(JitTest, LooksForRowsThatWereNotForeseen) {
   Options chosen = options();
-  Jit looking(chosen);
+  const AccessCounts with = accesses("divided", chosen);
   chosen.passes.rows = false;
-  Jit gathering(chosen);
-  const auto with = looking.compile(*module_, "divided", shape(32));
-  const auto without = gathering.compile(*module_, "divided", shape(32));
-  ASSERT_TRUE(with.has_value()) << with.error().message;
-  ASSERT_TRUE(without.has_value()) << without.error().message;
-  EXPECT_EQ((*with)->accesses.loads_gathered, 2u);
-  EXPECT_EQ((*with)->accesses.rows_checked, 2u) << "a load and a store, but not the load by what was loaded";
-  EXPECT_EQ((*without)->accesses.rows_checked, 0u);
+  const AccessCounts without = accesses("divided", chosen);
+  EXPECT_EQ(with.loads_gathered, 2u);
+  EXPECT_EQ(with.rows_checked, 2u) << "a load and a store, but not the load by what was loaded";
+  EXPECT_EQ(without.rows_checked, 0u);
 }
 
 // Three places that differ by constants, and one comparison with the end of shared memory.
@@ -341,17 +339,13 @@ TEST_F(JitTest, PlacesInSharedMemoryAreConfinedTogether) {
 // Lanes a kilobyte apart: one wide load for each of them, but for the halfword.
 TEST_F(JitTest, CountsLoadsThatWereTransposed) {
   Options chosen = options();
-  Jit transposing(chosen);
+  const AccessCounts with = accesses("rows", chosen);
   chosen.passes.transposes = false;
-  Jit gathering(chosen);
-  const auto with = transposing.compile(*module_, "rows", shape(32));
-  const auto without = gathering.compile(*module_, "rows", shape(32));
-  ASSERT_TRUE(with.has_value()) << with.error().message;
-  ASSERT_TRUE(without.has_value()) << without.error().message;
-  EXPECT_EQ((*with)->accesses.loads_transposed, 3u);
-  EXPECT_EQ((*with)->accesses.loads_gathered, 1u);
-  EXPECT_EQ((*without)->accesses.loads_transposed, 0u);
-  EXPECT_EQ((*without)->accesses.loads_gathered, 4u);
+  const AccessCounts without = accesses("rows", chosen);
+  EXPECT_EQ(with.loads_transposed, 3u);
+  EXPECT_EQ(with.loads_gathered, 1u);
+  EXPECT_EQ(without.loads_transposed, 0u);
+  EXPECT_EQ(without.loads_gathered, 4u);
 }
 
 // More vectors than there are registers. Where they lie on the stack they are aligned, whatever the caller's
@@ -387,30 +381,22 @@ TEST_F(JitTest, VectorsOnTheStackAreAligned) {
 
 TEST_F(JitTest, CountsBarriersInFrontOfWhichThreadsLeave) {
   Options chosen = options();
-  Jit leaving(chosen);
+  const AccessCounts with = accesses("meet_and_leave", chosen, 64);
   chosen.passes.leaving = false;
-  Jit waiting(chosen);
-  const auto with = leaving.compile(*module_, "meet_and_leave", shape(64));
-  const auto without = waiting.compile(*module_, "meet_and_leave", shape(64));
-  ASSERT_TRUE(with.has_value()) << with.error().message;
-  ASSERT_TRUE(without.has_value()) << without.error().message;
-  EXPECT_EQ((*with)->accesses.barriers_skipped, 1u);
-  EXPECT_EQ((*without)->accesses.barriers_skipped, 0u);
+  const AccessCounts without = accesses("meet_and_leave", chosen, 64);
+  EXPECT_EQ(with.barriers_skipped, 1u);
+  EXPECT_EQ(without.barriers_skipped, 0u);
 }
 
 TEST_F(JitTest, CountsBranchesTakenToConverge) {
   Options chosen = options();
-  Jit agreeing(chosen);
+  const AccessCounts with = accesses("tail", chosen, 64);
   chosen.passes.convergence = false;
-  Jit masked(chosen);
-  const auto with = agreeing.compile(*module_, "tail", shape(64));
-  const auto without = masked.compile(*module_, "tail", shape(64));
-  ASSERT_TRUE(with.has_value()) << with.error().message;
-  ASSERT_TRUE(without.has_value()) << without.error().message;
-  EXPECT_EQ((*with)->accesses.branches_converging, 1u);
-  EXPECT_EQ((*with)->accesses.branches_parting, 0u);
-  EXPECT_EQ((*without)->accesses.branches_converging, 0u);
-  EXPECT_EQ((*without)->accesses.branches_parting, 1u);
+  const AccessCounts without = accesses("tail", chosen, 64);
+  EXPECT_EQ(with.branches_converging, 1u);
+  EXPECT_EQ(with.branches_parting, 0u);
+  EXPECT_EQ(without.branches_converging, 0u);
+  EXPECT_EQ(without.branches_parting, 1u);
 }
 
 TEST_F(JitTest, SecondProcessTakesCodeFromDisk) {

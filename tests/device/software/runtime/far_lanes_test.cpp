@@ -89,16 +89,20 @@ const std::string kBackwards = kHead +
                                " add.s64 %q4, %q1, %q3;\n" +
                                loads_of_row("ld.global", "%q4", false) + kTail;
 
-// All threads fill the tile with numbers; after that each loads its row, from `base` on, what a neighbour
-// stores there then, and the row again.
-std::string tile(const std::string& before, int stride) {
+// All threads fill the tile with numbers.
+std::string filled_tile(const std::string& before) {
   return kHead +
          " mov.u32 %r6, %dynamic_smem_size;\n shl.b32 %r7, %r2, 2;\n shl.b32 %r8, %r4, 2;\n"
          "$fill:\n setp.ge.u32 %p1, %r7, %r6;\n @%p1 bra $filled;\n mad.lo.u32 %r9, %r7, 40503, %r3;\n"
          " mov.u32 %r10, tile;\n add.u32 %r10, %r10, %r7;\n st.shared.u32 [%r10], %r9;\n add.u32 %r7, %r7, "
          "%r8;\n"
          " bra $fill;\n$filled:\n bar.sync 0;\n" +
-         before + " mov.u32 %r7, tile;\n mad.lo.u32 %r6, %r2, " + std::to_string(stride) +
+         before;
+}
+
+// After that each loads its row, from `base` on, what a neighbour stores there then, and the row again.
+std::string tile(const std::string& before, int stride) {
+  return filled_tile(before) + " mov.u32 %r7, tile;\n mad.lo.u32 %r6, %r2, " + std::to_string(stride) +
          ", %r7;\n add.u32 %r6, %r6, %r1;\n" + loads_of_row("ld.shared", "%r6", stride % 16 == 0) +
          " bar.warp.sync -1;\n st.shared.u32 [%r6+8], %r20;\n bar.warp.sync -1;\n" +
          loads_of_row("ld.shared", "%r6", stride % 16 == 0) + kTail;
@@ -108,6 +112,21 @@ const std::string kWideTile = tile("", 260);
 const std::string kNearTile = tile("", 96);
 const std::string kAlignedTile = tile("", 528);
 const std::string kSomeOfTile = tile(kSome, 132);
+
+// Places that all threads load, store to and load again, from `base` on.
+std::string places(std::initializer_list<int> offsets) {
+  std::string all = " mov.u32 %r7, tile;\n add.u32 %r6, %r7, %r1;\n";
+  for (const int offset : offsets) {
+    const std::string place = "[%r6+" + std::to_string(offset) + "]";
+    all += " ld.shared.u32 %r8, " + place + ";\n mad.lo.u32 %r20, %r20, 31, %r8;\n st.shared.u32 " + place +
+           ", 17;\n ld.shared.u32 %r8, " + place + ";\n add.u32 %r20, %r20, %r8;\n";
+  }
+  return filled_tile("") + all + kTail;
+}
+const std::string kPlaces = places({0, 1024, 4000});
+const std::string kPlacesBehind = places({1024, 4000});
+const std::string kFarPlaces = places({0, 40000});
+const std::string kPlacesTooFarApart = places({70000, 0});
 
 struct Launch {
   const char* name;
@@ -151,6 +170,18 @@ const Launch kLaunches[] = {
     {"some_of_a_tile", &kSomeOfTile, 4, 64, 13, 0, 4, 8448},
     {"some_of_a_tile_from_the_start", &kSomeOfTile, 4, 32, 13, negative(13 * 132), 4, 4096},
     {"too_many_of_a_tile", &kSomeOfTile, 1, 32, 12, negative(13 * 132), 4, 4096, kFault},
+    {"places", &kPlaces, 2, 32, 0, 0, 4, 8192},
+    {"places_at_the_end", &kPlaces, 1, 32, 0, 8192 - 4004, 4, 8192},
+    {"places_beyond_the_end", &kPlaces, 1, 32, 0, 8196 - 4004, 4, 8192, kFault},
+    {"places_before_the_start", &kPlaces, 1, 32, 0, negative(4), 4, 8192, kFault},
+    {"places_very_far_away", &kPlaces, 1, 32, 0, 0x7FFF'FF00, 4, 8192, kFault},
+    {"places_very_far_before", &kPlaces, 1, 32, 0, 0x8000'0000, 4, 8192, kFault},
+    {"places_behind_at_the_start", &kPlacesBehind, 1, 32, 0, negative(1024), 4, 8192},
+    {"places_behind_before_the_start", &kPlacesBehind, 1, 32, 0, negative(1028), 4, 8192, kFault},
+    {"far_places", &kFarPlaces, 1, 32, 0, 45056 - 40004, 4, 45056},
+    {"far_places_beyond_the_end", &kFarPlaces, 1, 32, 0, 0, 4, 8192, kFault},
+    {"far_places_before_the_start", &kFarPlaces, 1, 32, 0, negative(40000), 4, 8192, kFault},
+    {"places_too_far_apart", &kPlacesTooFarApart, 1, 32, 0, 0, 4, 8192, kFault},
     {"tile_of_part_of_a_warp", &kTile, 1, 40, 0, 0, 4, 8192},
 };
 
