@@ -10,7 +10,7 @@
 
 namespace vgpu::software {
 
-inline constexpr uint32_t kKernelAbiVersion = 4;
+inline constexpr uint32_t kKernelAbiVersion = 5;
 inline constexpr uint32_t kWarpSize = 32;
 
 // The device window: one reserved range of the worker's address space, at the same address in every
@@ -30,6 +30,9 @@ inline constexpr uint64_t kSharedDistance = uint64_t{2} << 20;
 
 // What lies unmapped on both sides of a block's shared memory.
 inline constexpr uint64_t kSharedGuardBytes = uint64_t{64} << 10;
+
+// How many sequences of lines a block's code prefetches side by side.
+inline constexpr uint32_t kPrefetchSequences = 4;
 
 struct BlockState;
 struct WarpFrame;
@@ -85,6 +88,8 @@ struct BlockState {
                             // workspace of a cooperative launch, or 0
   void* runtime;            // the runtime's own
   uint64_t masked_warps;    // the code counts warps that left its first form here (jit/emit_control.cpp)
+  // Where the code goes on prefetching (jit/emit_prefetch.cpp); anything will do before a block.
+  uint64_t prefetch_next[kPrefetchSequences];
 };
 
 // Runs warp `warp` (threads warp*32 .. warp*32+31 of the block, in CUDA's linear order) until it ends or

@@ -437,6 +437,7 @@ void Emitter::emit_block(BlockId id) {
     emit_instruction(function_.instructions[body[n]]);
     emit_prefetches(body.size() - n - 1);
   }
+  end_prefetches();
   emit_terminator(id);
 }
 

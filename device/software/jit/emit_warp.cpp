@@ -342,7 +342,7 @@ void Emitter::wait(Value* stop) {
 // The last instruction of its block (ir::end_blocks_at_barriers).
 void Emitter::emit_barrier(const Inst& inst) {
   if (passes_at_once(inst)) return pass_barrier(inst);
-  emit_prefetches(0);  // behind it their pointers may be lost
+  end_prefetches();  // behind it what they need may be lost
   wait(describe_barrier(inst));
   const auto kind = static_cast<BarrierKind>(inst.sub);
   if (kind == BarrierKind::kSync || kind == BarrierKind::kArrive) return define(inst.results[0], i32(0));

@@ -213,6 +213,9 @@ class Emitter {
   // --- emit_prefetch.cpp
   void prefetch(ValueId address, std::int64_t offset, V pointer, std::int64_t bytes);
   void emit_prefetches(std::size_t instructions_left);
+  void emit_prefetch(std::uint32_t number);
+  void end_prefetches();
+  V prefetch_place(std::uint32_t number);
 
   // --- emit_window.cpp
   void begin_windows();
@@ -297,9 +300,17 @@ class Emitter {
   std::map<std::pair<unsigned, std::vector<int>>, llvm::GlobalVariable*> permute_tables_;
   std::vector<V> group_base_;
   std::vector<std::pair<V, V>> group_bounds_;
-  // By what an address is the sum of: what is added to it where lines are prefetched.
-  std::map<std::vector<ValueId>, std::vector<std::uint64_t>> prefetched_;
-  std::deque<std::pair<V, std::int64_t>> prefetches_;  // to be emitted: pointers, and how far behind them
+  // By what an address is the sum of: the bytes whose lines are prefetched, as the starts and ends of ranges.
+  std::map<std::vector<ValueId>, std::map<std::int64_t, std::int64_t>> prefetched_;
+  struct Sequence {
+    V pointer = nullptr;     // what the first load reads
+    V next = nullptr;        // the first line to fetch
+    std::int64_t lines = 0;  // fetched
+    std::int64_t bytes = 0;  // read, for which no line is to be fetched yet; negative: too many are
+  };
+  std::map<std::uint32_t, Sequence> sequences_;
+  std::deque<std::uint32_t> prefetches_;  // to be emitted: the next line of which sequence
+  std::map<std::vector<ValueId>, std::uint32_t> sequence_of_;  // by what addresses have in common
   TransposePlan transposes_;
   std::vector<V> transpose_base_;           // by group
   std::vector<std::vector<V>> transposed_;  // by chunk
