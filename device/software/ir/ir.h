@@ -247,6 +247,7 @@ struct Function {
   bool uses_barriers = false;
   std::uint32_t param_bytes = 0;
   std::uint32_t local_bytes = 0;
+  std::uint32_t null_params = 0;  // loads of parameters that LowerOptions::null_params says are 0
   std::uint32_t static_shared_bytes = 0;
   std::uint32_t dynamic_shared_offset = 0;
 

@@ -21,7 +21,8 @@ struct LowerError {
 struct LowerOptions {
   std::uint32_t ntid[3] = {1, 1, 1};
   bool indices_fit_31_bits = false;
-  bool merge_loads = true;  // see passes.h
+  std::uint64_t null_params = 0;  // bit i: the 64 bits at byte 8 * i of the parameters are 0
+  bool merge_loads = true;        // see passes.h
   bool split_loads = true;
 };
 

@@ -34,7 +34,8 @@ struct Frame {
 
 class Lowering {
  public:
-  Lowering(const ptx::Module& module, const LowerOptions& options) : module_(module) {
+  Lowering(const ptx::Module& module, const LowerOptions& options)
+      : module_(module), null_params_(options.null_params) {
     for (int i = 0; i < 3; ++i) out_.ntid[i] = options.ntid[i];
     out_.indices_fit_31_bits = options.indices_fit_31_bits;
   }
@@ -97,6 +98,7 @@ class Lowering {
   };
   std::optional<Address> address(const Inst& inst, const ptx::Operand& op);
   bool lower_memory(const Inst& inst);  // false: not one of these opcodes
+  [[nodiscard]] bool is_null_param(const Inst& inst, const Address& at) const;
   void lower_load(const Inst& inst);
   void lower_store(const Inst& inst);
   void lower_atomic(const Inst& inst);
@@ -126,6 +128,7 @@ class Lowering {
   ValueId combine(const Inst& inst, ValueId outcome, std::size_t operand_index);
 
   const ptx::Module& module_;
+  const std::uint64_t null_params_;
   Function out_;
   std::optional<LowerError> error_;
   std::map<std::uint32_t, std::unique_ptr<ptx::Function>> loaded_;

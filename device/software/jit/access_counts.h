@@ -22,7 +22,7 @@ struct AccessCounts {
   std::uint32_t loads_transposed = 0;     // words of lanes far apart: a wide load for each lane, and shuffles
   std::uint32_t barriers_skipped = 0;     // by threads that would only end behind them
   std::uint32_t rows_checked = 0;         // accesses of lanes that may turn out to lie side by side
-  std::uint32_t reserved = 0;
+  std::uint32_t null_params = 0;          // loads of parameters that are null
 };
 static_assert(sizeof(AccessCounts) == 64);
 
@@ -47,6 +47,7 @@ inline constexpr AccessName kAccessNames[] = {
     {"prefetches", &AccessCounts::prefetches},
     {"barriers_skipped", &AccessCounts::barriers_skipped},
     {"rows_checked", &AccessCounts::rows_checked},
+    {"null_params", &AccessCounts::null_params},
 };
 
 }  // namespace vgpu::software::jit

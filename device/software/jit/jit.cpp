@@ -138,6 +138,7 @@ std::expected<Prepared, Error> Jit::Impl::prepare(const ptx::Module& module, std
   ir::LowerOptions lower_options;
   for (int i = 0; i < 3; ++i) lower_options.ntid[i] = shape.ntid[i];
   lower_options.indices_fit_31_bits = shape.indices_fit_31_bits;
+  if (options.passes.nulls) lower_options.null_params = shape.null_params;
   lower_options.merge_loads = options.passes.merging;
   lower_options.split_loads = options.passes.splitting;
   std::string broken;
@@ -220,6 +221,7 @@ std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::Impl::compile(c
   auto prepared = prepare(module, kernel, shape);
   if (!prepared) return std::unexpected(prepared.error());
   ir::Function* const function = &prepared->function;
+  const std::uint32_t null_params = function->null_params;
   const std::string text = ir::print(*function);
   if (options.dump) options.dump("ir", text);
 
@@ -274,6 +276,7 @@ std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::Impl::compile(c
       return std::unexpected(Error{ErrorKind::kInternal, linked.error()});
     }
     generated->accesses.barriers_skipped = prepared->barriers_skipped;
+    generated->accesses.null_params = null_params;
     result->accesses = generated->accesses;
     result->frame_bytes = generated->frame_bytes;
     result->code_bytes = static_cast<std::uint32_t>(generated->object.size());

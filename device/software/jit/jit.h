@@ -40,6 +40,8 @@ struct LaunchShape {
   // How many blocks the code runs at a time, 1 to kMostBlocksAtATime. Not every kernel can be compiled for
   // more than one (ir::coarsen_grid).
   std::uint32_t blocks_at_a_time = 1;
+  // Bit i: the 64 bits at byte 8 * i of the parameters are 0. A bit that is clear says nothing.
+  std::uint64_t null_params = 0;
 
   [[nodiscard]] static LaunchShape of(const std::uint32_t (&ntid)[3], const std::uint32_t (&nctaid)[3]) {
     LaunchShape shape;

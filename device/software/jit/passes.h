@@ -26,6 +26,8 @@ struct Passes {
   bool rows = true;
   // Global memory that depends on the block is prefetched for the blocks behind it (Emitter::prefetch).
   bool prefetch = true;
+  // Parameters that are null in a launch are known to be (LaunchShape::null_params).
+  bool nulls = true;
 
   // Who only ends behind a barrier ends in front of it (ir::leave_before_barriers).
   bool leaving = true;
@@ -33,7 +35,7 @@ struct Passes {
   bool coarsening = true;
 
   [[nodiscard]] static constexpr Passes none() {
-    return {false, false, false, false, false, false, false, false, false, false};
+    return {false, false, false, false, false, false, false, false, false, false, false};
   }
 };
 
@@ -41,11 +43,17 @@ struct Passes {
 [[nodiscard]] inline Passes passes_without(std::string_view names) {
   Passes passes;
   const std::pair<std::string_view, bool Passes::*> known[] = {
-      {"guards", &Passes::guards},           {"windows", &Passes::windows},
-      {"convergence", &Passes::convergence}, {"merging", &Passes::merging},
-      {"splitting", &Passes::splitting},     {"prefetch", &Passes::prefetch},
-      {"coarsening", &Passes::coarsening},   {"transposes", &Passes::transposes},
-      {"leaving", &Passes::leaving},         {"rows", &Passes::rows},
+      {"guards", &Passes::guards},
+      {"windows", &Passes::windows},
+      {"convergence", &Passes::convergence},
+      {"merging", &Passes::merging},
+      {"splitting", &Passes::splitting},
+      {"prefetch", &Passes::prefetch},
+      {"coarsening", &Passes::coarsening},
+      {"transposes", &Passes::transposes},
+      {"leaving", &Passes::leaving},
+      {"rows", &Passes::rows},
+      {"nulls", &Passes::nulls},
   };
   while (!names.empty()) {
     const std::string_view name = names.substr(0, names.find(','));

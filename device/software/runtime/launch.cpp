@@ -135,7 +135,9 @@ Result<void> SoftwareContext::launch(uint32_t stream, const protocol::LaunchRequ
 
   const uint32_t ntid[3] = {request.block_x, request.block_y, request.block_z};
   const uint32_t nctaid[3] = {request.grid_x, request.grid_y, request.grid_z};
-  const auto code = kernel.code(*device_.compiler, jit::LaunchShape::of(ntid, nctaid));
+  auto shape = jit::LaunchShape::of(ntid, nctaid);
+  shape.null_params = kernel.null_params(parameters);
+  const auto code = kernel.code(*device_.compiler, shape);
   if (!code) return std::unexpected(code.error());
   KernelCodes& codes = (*code)->codes;
   const jit::CompiledKernel& compiled = codes.one();

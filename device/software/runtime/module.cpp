@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "device/software/fatbin/fatbin.h"
+#include "device/software/ptx/null_tests.h"
 #include "device/software/runtime/block_runner.h"
 #include "device/software/runtime/guarded_copy.h"
 
@@ -17,6 +18,8 @@ namespace {
 
 // Kernels of a hostile guest may come with ever new shapes; beyond this the least recently used code goes.
 constexpr std::size_t kMaxCodesPerFunction = 64;
+// For how many choices of null parameters a kernel is compiled: each takes as long as the kernel itself.
+constexpr std::size_t kMostNullPatterns = 4;
 // There is no register file to run out of; this lets every block size reach the occupancy the other limits
 // give.
 constexpr uint32_t kReportedRegisters = 32;
@@ -247,6 +250,7 @@ Result<std::unique_ptr<LoadedFunction>> LoadedFunction::find(std::shared_ptr<Loa
     function->info_.parameters.push_back(
         {.offset = static_cast<uint16_t>(parameter.offset), .bytes = static_cast<uint16_t>(parameter.size)});
   }
+  function->null_tested_ = ptx::null_tested_words(*pointers.front());
   function->max_dynamic_shared_ = kMaxSharedBytes - attributes.static_shared_bytes;
   return function;
 }
@@ -260,6 +264,14 @@ Result<void> LoadedFunction::set_max_dynamic_shared(uint32_t bytes) {
   }
   max_dynamic_shared_ = bytes;
   return {};
+}
+
+uint64_t LoadedFunction::null_params(std::span<const std::byte> parameters) {
+  const uint64_t nulls = ptx::null_words(null_tested_, parameters);
+  if (std::ranges::find(null_patterns_, nulls) != null_patterns_.end()) return nulls;
+  if (null_patterns_.size() == kMostNullPatterns) return 0;
+  null_patterns_.push_back(nulls);
+  return nulls;
 }
 
 Result<LoadedFunction::Code*> LoadedFunction::code(KernelCompiler& compiler, const jit::LaunchShape& shape) {

@@ -72,6 +72,9 @@ class LoadedFunction {
     std::atomic<uint64_t> nanoseconds_per_block{0};
     std::shared_ptr<KernelRecord> record = {};  // set by the first launch
   };
+  // Which of the parameters that the kernel asks for it are null (jit::LaunchShape::null_params). Launches
+  // are told apart by that up to a number of kinds; 0 for those of any other.
+  uint64_t null_params(std::span<const std::byte> parameters);
   // Compiles at the first use of a shape. The result lives as long as the function.
   Result<Code*> code(KernelCompiler& compiler, const jit::LaunchShape& shape);
 
@@ -82,6 +85,8 @@ class LoadedFunction {
   std::string name_;
   device::FunctionInfo info_;
   uint32_t max_dynamic_shared_ = 0;
+  uint64_t null_tested_ = 0;                  // ptx::null_tested_words
+  std::vector<uint64_t> null_patterns_;       // what null_params() has said
   std::vector<std::unique_ptr<Code>> codes_;  // most recently used first
 };
 

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "device/software/jit/jit.h"
+#include "device/software/ptx/null_tests.h"
 #include "device/software/runtime/block_runner.h"
 #include "device/software/runtime/device_window.h"
 #include "tests/device/software/checked/real_launch.h"
@@ -175,6 +176,8 @@ void run(const RealKernel& kernel, const Request& request) {
   const std::uint32_t blocks_at_a_time = tiled ? 1 : request.blocks_at_a_time;
   software::jit::Jit jit({.passes = software::jit::passes_without(request.without)});
   auto shape = software::jit::LaunchShape::of(launch.block, launch.grid);
+  if (const auto body = kernel.module->parse_function(kernel.name))
+    shape.null_params = software::ptx::null_words(software::ptx::null_tested_words(*body), launch.params);
   const auto compiled = [&](std::uint32_t blocks) {
     shape.blocks_at_a_time = blocks;
     auto code = jit.compile(*kernel.module, kernel.name, shape);

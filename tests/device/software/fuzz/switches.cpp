@@ -15,6 +15,7 @@ std::span<const Switch> switches() {
       {"splitting", [](software::jit::Options& options) { options.passes.splitting = false; }},
       {"prefetch", [](software::jit::Options& options) { options.passes.prefetch = false; }},
       {"rows", [](software::jit::Options& options) { options.passes.rows = false; }},
+      {"nulls", [](software::jit::Options& options) { options.passes.nulls = false; }},
       {"leaving", [](software::jit::Options& options) { options.passes.leaving = false; }},
       {"coarsening", [](software::jit::Options& options) { options.passes.coarsening = false; }},
   };

@@ -21,8 +21,9 @@ ptx::Module module_of(const std::string& declarations, const std::string& body) 
 }
 
 Function prepared(const std::string& body, std::uint32_t x = 128, std::uint32_t y = 1,
-                  const std::string& declarations = "") {
+                  const std::string& declarations = "", std::uint64_t null_params = 0) {
   LowerOptions options;
+  options.null_params = null_params;
   options.ntid[0] = x;
   options.ntid[1] = y;
   options.indices_fit_31_bits = true;
@@ -86,6 +87,19 @@ TEST(Simplify, FoldsBranchesOnTheBlockSize) {
                                      " st.global.u32 [%q0], 1;\n bra $end;\n"
                                      "$big: st.global.u32 [%q0], 2;\n$end: ret;");
   EXPECT_EQ(count(function, Op::kStore), 1u);
+}
+
+TEST(Lower, KnowsParametersThatAreNull) {
+  const std::string text = kRegisters +
+                           "setp.eq.s64 %p0, %q0, 0;\n @%p0 bra $end;\n"
+                           " st.global.u32 [%q0], 2;\n$end: ret;";
+  EXPECT_EQ(count(prepared(text), Op::kStore), 1u);
+  const Function known = prepared(text, 32, 1, "", 1);
+  EXPECT_EQ(count(known, Op::kStore), 0u);
+  EXPECT_EQ(known.null_params, 1u);
+  EXPECT_EQ(count(prepared(text, 32, 1, "", ~std::uint64_t{1}), Op::kStore), 1u) << "others are";
+  const Function narrow = prepared(kRegisters + "st.global.u32 [%q0], %r0;\n ret;", 32, 1, "", 2);
+  EXPECT_EQ(narrow.null_params, 0u) << "n is half of the word";
 }
 
 TEST(Lower, InlinesFunctionsAndRefusesRecursion) {
