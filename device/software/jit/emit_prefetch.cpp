@@ -19,11 +19,11 @@ namespace {
 // More than the rows of blocks that run together. Lines are fetched twice: to the second-level cache, which
 // waits for more lines than the first; and to the first when their turn is near, as the loads of one row wait
 // for those of the row before.
-constexpr std::int64_t kFar = 64 << 10;
-constexpr std::int64_t kNear = 8 << 10;
+constexpr std::uint64_t kFar = 64 << 10;
+constexpr std::uint64_t kNear = 8 << 10;
 // How far a sequence may get from where its loads would have it begin.
-constexpr std::int64_t kAstray = 64 << 10;
-constexpr std::int64_t kLine = 64;
+constexpr std::uint64_t kAstray = 64 << 10;
+constexpr std::uint64_t kLine = 64;
 
 // Lane 0's value of an address, as far as additions show.
 struct Sum {
@@ -106,9 +106,11 @@ void Emitter::prefetch(ValueId address, std::int64_t offset, Value* pointer, std
   Sequence& sequence = sequences_[number];
   if (sequence.pointer == nullptr) sequence.pointer = pointer;
   const Sum sum = sum_of(function_, shapes_, address);
-  const std::int64_t low = static_cast<std::int64_t>(sum.constant) + offset;
+  // As addresses have fewer bits, two are kept clear for sums.
+  const std::int64_t low =
+      static_cast<std::int64_t>((sum.constant + static_cast<std::uint64_t>(offset)) << 2) >> 2;
   sequence.bytes += cover(prefetched_[sum.terms], low, low + bytes);
-  for (; sequence.bytes > 0; sequence.bytes -= kLine) prefetches_.push_back(number);
+  for (; sequence.bytes > 0; sequence.bytes -= std::int64_t{kLine}) prefetches_.push_back(number);
 }
 
 // Only so many lines can be on their way at a time, and what comes then waits, loads from the caches too. So
@@ -126,13 +128,13 @@ void Emitter::emit_prefetch(std::uint32_t number) {
   if (sequence.next == nullptr) {
     // It goes on where it was left, unless that is far from here: these are other rows, or another matrix.
     Value* last = b_.CreateLoad(b_.getInt64Ty(), prefetch_place(number));
-    Value* here = b_.CreateAnd(b_.CreatePtrToInt(sequence.pointer, b_.getInt64Ty()), i64(-kLine));
+    Value* here = b_.CreateAnd(b_.CreatePtrToInt(sequence.pointer, b_.getInt64Ty()), i64(~(kLine - 1)));
     Value* ahead = b_.CreateSub(last, here);
     Value* astray = b_.CreateICmpUGT(b_.CreateSub(ahead, i64(kFar - kAstray)), i64(2 * kAstray));
     sequence.next = b_.CreateSelect(astray, b_.CreateAdd(here, i64(kFar)), last);
   }
-  const std::int64_t line = kLine * sequence.lines++;
-  for (const auto& [at, locality] : {std::pair{line, 2}, std::pair{line - kFar + kNear, 3}}) {
+  const std::uint64_t line = kLine * sequence.lines++;
+  for (const auto& [at, locality] : {std::pair{line, 2U}, std::pair{line - kFar + kNear, 3U}}) {
     Value* pointer = b_.CreateIntToPtr(b_.CreateAdd(sequence.next, i64(at)), b_.getPtrTy());
     intrinsic(llvm::Intrinsic::prefetch, {b_.getPtrTy()}, {pointer, i32(0), i32(locality), i32(1)});
   }

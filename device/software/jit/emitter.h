@@ -303,10 +303,10 @@ class Emitter {
   // By what an address is the sum of: the bytes whose lines are prefetched, as the starts and ends of ranges.
   std::map<std::vector<ValueId>, std::map<std::int64_t, std::int64_t>> prefetched_;
   struct Sequence {
-    V pointer = nullptr;     // what the first load reads
-    V next = nullptr;        // the first line to fetch
-    std::int64_t lines = 0;  // fetched
-    std::int64_t bytes = 0;  // read, for which no line is to be fetched yet; negative: too many are
+    V pointer = nullptr;      // what the first load reads
+    V next = nullptr;         // the first line to fetch
+    std::uint64_t lines = 0;  // fetched
+    std::int64_t bytes = 0;   // read, for which no line is to be fetched yet; negative: too many are
   };
   std::map<std::uint32_t, Sequence> sequences_;
   std::deque<std::uint32_t> prefetches_;  // to be emitted: the next line of which sequence

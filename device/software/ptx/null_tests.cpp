@@ -50,7 +50,7 @@ std::uint64_t null_tested_words(const Function& kernel) {
     const auto is_zero = [](const Operand& operand) {
       return operand.kind == OperandKind::kImmediate && operand.value == 0;
     };
-    for (const std::size_t i : {0, 1}) {
+    for (const std::size_t i : {0U, 1U}) {
       if (compared[i].kind != OperandKind::kRegister || !is_zero(compared[1 - i])) continue;
       if (const auto word = words.find(compared[i].index); word != words.end())
         tested |= std::uint64_t{1} << word->second;

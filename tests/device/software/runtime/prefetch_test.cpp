@@ -68,7 +68,7 @@ class PrefetchTest : public ::testing::Test {
 
   void run(std::uint32_t block) {
     state_.ctaid[0] = block;
-    for (const std::uint32_t warp : {2, 0, 3, 1})
+    for (const std::uint32_t warp : {2U, 0U, 3U, 1U})
       EXPECT_EQ(kernel_->entry(&state_, warp, nullptr), kWarpEnded);
   }
   [[nodiscard]] std::uint64_t next(std::size_t sequence) const { return state_.prefetch_next[sequence]; }
