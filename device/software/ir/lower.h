@@ -21,7 +21,7 @@ struct LowerError {
 struct LowerOptions {
   std::uint32_t ntid[3] = {1, 1, 1};
   bool indices_fit_31_bits = false;
-  std::uint64_t null_params = 0;  // bit i: the 64 bits at byte 8 * i of the parameters are 0
+  std::uint64_t null_params = 0;  // words of the parameters that are 0 (ptx/null_tests.h)
   bool merge_loads = true;        // see passes.h
   bool split_loads = true;
 };

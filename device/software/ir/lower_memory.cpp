@@ -1,5 +1,6 @@
 // Lowering: loads, stores, atomics, address conversions, and what lanes do together.
 #include "device/software/ir/lowering.h"
+#include "device/software/ptx/null_tests.h"
 
 namespace vgpu::software::ir {
 
@@ -143,12 +144,11 @@ bool Lowering::lower_memory(const Inst& inst) {
 
 // A load of 64 bits of the kernel's parameters that are known to be 0.
 bool Lowering::is_null_param(const Inst& inst, const Address& at) const {
-  constexpr std::uint64_t kWordBytes = 8;
   if (at.space != Space::kParam || inst.vector > 1 || type_of_ptx(inst.type) != Type::kI64 ||
       !out_.is_constant(at.base))
     return false;
   const std::uint64_t byte = out_.values[at.base].bits + static_cast<std::uint64_t>(at.offset);
-  return byte % kWordBytes == 0 && byte / kWordBytes < 64 && (null_params_ >> (byte / kWordBytes) & 1) != 0;
+  return (null_params_ & ptx::null_word_at(byte)) != 0;
 }
 
 void Lowering::lower_load(const Inst& inst) {
@@ -158,8 +158,7 @@ void Lowering::lower_load(const Inst& inst) {
   const Type element = type_of_ptx(inst.type);
   if (is_null_param(inst, *at)) {
     ++out_.null_params;
-    if (ops[0].kind == ptx::OperandKind::kRegister) write(ops[0].index, constant(Type::kI64, 0));
-    return;
+    return write(ops[0], constant(Type::kI64, 0));
   }
   Instruction& load = emit(Op::kLoad, element, {at->base}, inst.vector);
   load.imm = at->offset;

@@ -40,7 +40,7 @@ struct LaunchShape {
   // How many blocks the code runs at a time, 1 to kMostBlocksAtATime. Not every kernel can be compiled for
   // more than one (ir::coarsen_grid).
   std::uint32_t blocks_at_a_time = 1;
-  // Bit i: the 64 bits at byte 8 * i of the parameters are 0. A bit that is clear says nothing.
+  // Words of the parameters that are 0 (ptx/null_tests.h). Of the others nothing is said.
   std::uint64_t null_params = 0;
 
   [[nodiscard]] static LaunchShape of(const std::uint32_t (&ntid)[3], const std::uint32_t (&nctaid)[3]) {

@@ -30,6 +30,8 @@ TEST(NullTests, AreComparisonsOfWordsWithZero) {
   EXPECT_EQ(tested("ld.param.u64 %q0, [a]; ld.param.u64 %q1, [s];"
                    "setp.eq.s64 %p0, %q0, 0; setp.ne.s64 %p1, %q1, 0;"),
             1U + 4U);
+  EXPECT_EQ(tested("ld.param.u64 %q0, [a]; ld.param.u64 %q0, [b]; setp.eq.s64 %p0, %q0, 0;"), 1U + 2U)
+      << "which of the two it is depends on the way there";
 }
 
 TEST(NullTests, AreNothingElse) {

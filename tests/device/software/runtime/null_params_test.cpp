@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
-#include <vector>
+#include <string>
 
 #include "device/software/runtime/kernel_compiler.h"
 #include "device/software/runtime/software_backend.h"
@@ -22,7 +22,10 @@ constexpr const char* kPtx = R"(.version 8.4
   .reg .pred %p<4>;
   ld.param.u64 %q0, [a];
   ld.param.u64 %q1, [more];
-  ld.param.u64 %q2, [more+8];
+  mov.u32 %r1, %tid.x;
+  setp.eq.u32 %p3, %r1, 0;
+  @%p3 ld.param.u64 %q2, [more+8];
+  @!%p3 ld.param.u64 %q2, [a];
   setp.eq.s64 %p0, %q0, 0;
   @%p0 bra $b;
   ld.global.u32 %r0, [%q0];
@@ -45,8 +48,13 @@ $d:
 }
 )";
 
-// All eight choices of nulls, twice, one launch behind the other. Gives back how many kernels were compiled.
-std::uint64_t launch_all(bool nulls) {
+struct Outcome {
+  std::uint64_t compiled;     // kernels
+  std::string of_first_code;  // what `vgpu-probe kernels` tells of the code of the first launch
+};
+
+// All eight choices of nulls, none given first, twice, one launch behind the other.
+Outcome launch_all(bool nulls) {
   software::jit::Passes passes;
   passes.nulls = nulls;
   auto backend = software::make_backend({.memory_bytes = std::uint64_t{1} << 26, .threads = 1},
@@ -69,15 +77,20 @@ std::uint64_t launch_all(bool nulls) {
     device.read(sum, std::as_writable_bytes(std::span(&got, 1)));
     EXPECT_EQ(got, start + choice) << "launch " << i;
   }
-  return (*backend)->counts().kernels_compiled;
+  const auto report = device.context().kernel_figures(0);
+  EXPECT_TRUE(report);
+  return {(*backend)->counts().kernels_compiled, report->counts};
 }
 
 TEST(NullParams, AreKnownInSomeLaunchesAndRightInAll) {
-  EXPECT_EQ(launch_all(true), 5U) << "for the first four choices, and for all others together";
+  const Outcome outcome = launch_all(true);
+  EXPECT_EQ(outcome.compiled, 5U) << "for the first four choices, and for all others together";
+  EXPECT_NE(outcome.of_first_code.find("null_params 4\n"), std::string::npos) << outcome.of_first_code;
 }
 
 TEST(NullParams, AreAsRightWhereNothingIsKnown) {
-  launch_all(false);
+  const Outcome outcome = launch_all(false);
+  EXPECT_NE(outcome.of_first_code.find("null_params 0\n"), std::string::npos) << outcome.of_first_code;
 }
 
 }  // namespace
