@@ -24,8 +24,9 @@ inline constexpr uint64_t kDeviceWindowBytes = uint64_t{1} << 40;
 inline constexpr uint64_t kDeviceWindowGuardBytes = uint64_t{1} << 20;
 
 // Code may run several blocks at a time, which are neighbours in x: BlockState names the first, and each of
-// the others has its shared memory this far behind the one before it.
-inline constexpr uint32_t kMostBlocksAtATime = 4;
+// the others has its shared memory this far behind the one before it. Or it runs several warps of a block at
+// a time: what is said of warps below then holds for these together, as if the block had so many times fewer.
+inline constexpr uint32_t kMostAtATime = 4;
 inline constexpr uint64_t kSharedDistance = uint64_t{2} << 20;
 
 // What lies unmapped on both sides of a block's shared memory.

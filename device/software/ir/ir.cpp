@@ -64,6 +64,12 @@ bool has_effect(const Instruction& instruction) {
   }
 }
 
+bool waits_for_all(const Function& function, const Instruction& barrier) {
+  const ValueId threads = barrier.operands[1];
+  return barrier.sub == static_cast<std::uint8_t>(BarrierKind::kSync) && function.is_constant(threads) &&
+         function.values[threads].bits == 0;
+}
+
 std::string verify(const Function& function) {
   const DominatorTree tree = dominators(function);
   const auto order = reverse_post_order(function);

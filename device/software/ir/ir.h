@@ -199,7 +199,7 @@ struct Instruction {
   Op op = Op::kAdd;
   Type type = Type::kVoid;  // of results (loads: elements), of values (stores), of operands (comparisons)
   std::uint8_t sub = 0;
-  std::uint8_t of_block = 0;  // ctaid.x and shared memory: whose, of joined blocks (coarsen_grid)
+  std::uint8_t of_block = 0;  // ctaid.x and shared memory: whose, of joined blocks (coarsen.cpp)
   std::uint8_t count = 0;     // vector elements of a load
   Space space = Space::kGlobal;
   bool is_volatile = false;
@@ -242,6 +242,10 @@ struct Function {
   std::vector<Block> blocks;    // blocks[0] is the entry, without predecessors
   std::vector<Type> registers;  // before SSA
   std::uint32_t ntid[3] = {1, 1, 1};
+  // More than one: joined by coarsen(); the instructions are those of all of them.
+  std::uint32_t blocks_at_a_time = 1;
+  std::uint32_t warps_at_a_time = 1;
+  [[nodiscard]] std::uint32_t at_a_time() const { return blocks_at_a_time * warps_at_a_time; }
   bool indices_fit_31_bits = false;
   FlushMode flush = FlushMode::kNever;
   bool uses_barriers = false;
@@ -282,6 +286,8 @@ struct Function {
 [[nodiscard]] Type result_type(const Instruction& instruction, std::uint32_t index);
 // Has an effect besides its results, or a result that depends on when it is executed.
 [[nodiscard]] bool has_effect(const Instruction& instruction);
+// A barrier of the whole block, without a reduction: kernel_abi.h's kWarpAtSync, if its number is known.
+[[nodiscard]] bool waits_for_all(const Function& function, const Instruction& barrier);
 
 [[nodiscard]] std::string print(const Function& function);
 [[nodiscard]] const char* name_of(Op op);

@@ -9,12 +9,6 @@
 namespace vgpu::software::ir {
 namespace {
 
-bool waits_for_all(const Function& function, const Instruction& barrier) {
-  const ValueId threads = barrier.operands[1];
-  return barrier.sub == static_cast<std::uint8_t>(BarrierKind::kSync) && function.is_constant(threads) &&
-         function.values[threads].bits == 0;
-}
-
 // It gives the same in front of a barrier as behind it.
 bool may_move(const Instruction& inst) {
   return !has_effect(inst) && inst.op != Op::kClock && (inst.op != Op::kLoad || inst.is_constant);

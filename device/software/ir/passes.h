@@ -27,11 +27,20 @@ void merge_loads(Function& function);
 // A load from local or other memory, as a branch chose, becomes a load on each of the ways to it.
 void split_loads(Function& function);
 
-// One function for `factor` blocks (at most kMostBlocksAtATime) that are neighbours in x, of which ctaid is
-// the first's. Only of kernels whose loops, ends and barriers do not depend on ctaid.x, and whose blocks
-// share nothing but global memory, without atomic operations. An error says what stands in the way; the
-// function is then as it was.
-[[nodiscard]] std::expected<void, std::string> coarsen_grid(Function& function, std::uint32_t factor);
+// What coarsen() may join.
+struct Members {
+  bool blocks = true;
+  bool warps = true;
+};
+
+// One function for `factor` neighbours (2 to kMostAtATime): blocks that are neighbours in x, of which ctaid
+// is the first's, or warps that are neighbours in y, of a block whose rows are warps: then the function is
+// one for a block with so many times fewer rows. What has more in common is joined;
+// Function::blocks_at_a_time and warps_at_a_time say which it was. Only of kernels whose loops, ends and
+// barriers do not depend on ctaid.x, or on the warp, and that share nothing but memory, without atomic
+// operations. An error says what stands in the way; the function is then as it was.
+[[nodiscard]] std::expected<void, std::string> coarsen(Function& function, std::uint32_t factor,
+                                                       Members allowed = {});
 
 // Where a thread that came through a barrier of the whole block may only end, it ends in front of the
 // barrier. Gives back at how many barriers.

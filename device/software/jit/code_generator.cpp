@@ -8,6 +8,7 @@
 #include <llvm/MC/MCSubtargetInfo.h>
 #include <llvm/MC/TargetRegistry.h>
 #include <llvm/Passes/PassBuilder.h>
+#include <llvm/Support/CommandLine.h>
 #include <llvm/Support/MemoryBuffer.h>
 #include <llvm/Support/SmallVectorMemoryBuffer.h>
 #include <llvm/Support/TargetSelect.h>
@@ -16,6 +17,7 @@
 #include <llvm/TargetParser/Host.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <mutex>
 #include <optional>
@@ -29,7 +31,8 @@ namespace vgpu::software::jit {
 namespace {
 
 constexpr const char* kEntrySymbol = "vgpu_warp";
-// Above this many instructions of our form, optimising further costs seconds and gains little.
+// Above this many instructions of our form, optimising further costs seconds and gains little. Of
+// several blocks or warps at a time each counts by itself: those are compiled while the kernel runs.
 constexpr std::size_t kLargeFunction = 4000;
 
 std::size_t size_of(const ir::Function& function) {
@@ -63,6 +66,17 @@ void emit_restart(llvm::Module& module) {
       builder.CreateCall(run, {restart->getArg(0), restart->getArg(1), restart->getArg(2), copy}));
 }
 
+// Once for the process.
+void initialise_llvm() {
+  llvm::InitializeNativeTarget();
+  llvm::InitializeNativeTargetAsmPrinter();
+  // Instructions stay in the order in which we write them. LLVM's scheduler brings loads forward and pulls
+  // chains apart, so more values wait for their use than there are registers (docs/performance.md). No
+  // interface but this option turns it off; what it does not know it says on the stream, and goes on.
+  constexpr std::array kOptions{"vgpu", "-enable-misched=false"};
+  llvm::cl::ParseCommandLineOptions(kOptions.size(), kOptions.data(), "", &llvm::errs());
+}
+
 }  // namespace
 
 struct CodeGenerator::Impl {
@@ -92,10 +106,7 @@ CodeGenerator::CodeGenerator(const std::string& cpu, const std::string& features
                              bool unconfined)
     : impl_(std::make_unique<Impl>()) {
   static std::once_flag once;
-  std::call_once(once, [] {
-    llvm::InitializeNativeTarget();
-    llvm::InitializeNativeTargetAsmPrinter();
-  });
+  std::call_once(once, initialise_llvm);
   impl_->opt_level = opt_level;
   impl_->target.unconfined = unconfined;
   impl_->triple = llvm::sys::getProcessTriple();
@@ -156,8 +167,8 @@ const std::string& CodeGenerator::fingerprint() const {
 std::expected<CodeGenerator::Generated, std::string> CodeGenerator::generate(
     const Form& form, bool quick, const Passes& enabled, bool verify,
     const std::function<void(std::string_view, const std::string&)>& dump) const {
-  const int level =
-      size_of(form.function) > kLargeFunction ? std::min(impl_->opt_level, 1) : impl_->opt_level;
+  const bool is_large = size_of(form.function) > kLargeFunction * form.function.at_a_time();
+  const int level = is_large ? std::min(impl_->opt_level, 1) : impl_->opt_level;
   const auto machine = impl_->machine(level);
   llvm::LLVMContext context;
   llvm::Module module("kernel", context);

@@ -304,8 +304,7 @@ Value* Emitter::describe_barrier(const Inst& inst) {
   const ValueId id = inst.operands[0];
   const ValueId threads = inst.operands[1];
   const auto kind = static_cast<BarrierKind>(inst.sub);
-  if (kind == BarrierKind::kSync && function_.is_constant(id) && function_.is_constant(threads) &&
-      function_.values[threads].bits == 0)
+  if (ir::waits_for_all(function_, inst) && function_.is_constant(id))
     return i32(kWarpAtSync + function_.values[id].bits % kBarriers);
   const auto say = [&](std::size_t offset, Value* value) {
     b_.CreateStore(value, b_.CreateConstInBoundsGEP1_64(b_.getInt8Ty(), frame_, offset));

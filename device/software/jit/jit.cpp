@@ -21,9 +21,12 @@ constexpr std::uint32_t kMaxThreads = 1024;
 constexpr std::uint32_t kMxcsrDefault = 0x1F80;         // round to nearest, no exceptions
 constexpr std::uint32_t kMxcsrFlush = 0x8000 | 0x0040;  // flush to zero, denormals are zero
 
-// Instructions of a kernel that is compiled more than once, with claims that are checked as it runs and
-// without; larger ones take too long for that.
+// Kernels of more instructions take too long to be compiled more than once, with claims that are checked as
+// they run and without. Of several blocks or warps at a time each counts by itself.
 constexpr std::size_t kMostCompiledAgain = 4000;
+bool may_be_compiled_again(const ir::Function& function) {
+  return function.instructions.size() <= kMostCompiledAgain * function.at_a_time();
+}
 
 class LinkedKernel final : public CompiledKernel {
  public:
@@ -63,7 +66,7 @@ struct Forms {
 };
 
 Forms make_forms(ir::Function function, const Passes& passes) {
-  const bool is_small = function.instructions.size() <= kMostCompiledAgain;
+  const bool is_small = may_be_compiled_again(function);
   const ir::CheckedClaims claims{.guards = passes.guards && is_small,
                                  .convergence = passes.convergence && is_small};
   Forms forms;
@@ -150,14 +153,12 @@ std::expected<Prepared, Error> Jit::Impl::prepare(const ptx::Module& module, std
   auto prepared = ir::prepare(module, kernel, lower_options, after);
   if (!prepared) return std::unexpected(from(prepared.error()));
   if (!broken.empty()) return std::unexpected(Error{ErrorKind::kInternal, broken});
-  if (shape.blocks_at_a_time > 1 && !options.passes.coarsening)
-    return std::unexpected(Error{ErrorKind::kUnsupported, "several blocks at a time are turned off"});
-  if (shape.blocks_at_a_time > 1) {
-    if (const auto coarsened = ir::coarsen_grid(*prepared, shape.blocks_at_a_time); !coarsened) {
-      return std::unexpected(
-          Error{ErrorKind::kUnsupported, "not several blocks at a time: " + coarsened.error()});
-    }
-    after("coarsen_grid", *prepared);
+  if (shape.at_a_time > 1) {
+    const auto coarsened = ir::coarsen(*prepared, shape.at_a_time,
+                                       {.blocks = options.passes.coarsening, .warps = options.passes.warps});
+    if (!coarsened)
+      return std::unexpected(Error{ErrorKind::kUnsupported, "not several at a time: " + coarsened.error()});
+    after("coarsen", *prepared);
   }
   const std::uint32_t skipped = options.passes.leaving ? ir::leave_before_barriers(*prepared) : 0;
   after("leave_before_barriers", *prepared);
@@ -230,12 +231,14 @@ std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::Impl::compile(c
   result->dynamic_shared_offset = function->dynamic_shared_offset;
   result->local_bytes = function->local_bytes;
   result->param_bytes = function->param_bytes;
+  result->blocks_at_a_time = function->blocks_at_a_time;
+  result->warps_at_a_time = function->warps_at_a_time;
   result->mxcsr = kMxcsrDefault | (function->flush == ir::FlushMode::kAlways ? kMxcsrFlush : 0);
 
   // Everything the code depends on: the form itself, what of it does not show in its text, and the generator.
   std::string material = generator.fingerprint() + "\n" + std::to_string(kKernelAbiVersion);
   for (const std::uint64_t number :
-       {std::uint64_t{shape.ntid[0]}, std::uint64_t{shape.ntid[1]}, std::uint64_t{shape.ntid[2]},
+       {std::uint64_t{function->ntid[0]}, std::uint64_t{function->ntid[1]}, std::uint64_t{function->ntid[2]},
         std::uint64_t{shape.indices_fit_31_bits}, std::uint64_t{options.passes.guards},
         std::uint64_t{options.passes.windows}, std::uint64_t{options.passes.convergence},
         std::uint64_t{options.passes.prefetch}, std::uint64_t{options.passes.transposes},
@@ -245,7 +248,7 @@ std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::Impl::compile(c
     material += " " + std::to_string(number);
   }
   const std::string key = digest(material + "\n" + text);
-  const bool may_guard = options.passes.guards && function->instructions.size() <= kMostCompiledAgain;
+  const bool may_guard = options.passes.guards && may_be_compiled_again(*function);
   const auto unchanged =
       may_guard ? std::make_shared<const ir::Function>(*function) : std::shared_ptr<const ir::Function>();
   if (const auto stored = cache.load(key)) {
@@ -300,9 +303,8 @@ std::expected<std::shared_ptr<const CompiledKernel>, Error> Jit::compile(const p
   const auto taken = std::chrono::steady_clock::now() - start;
   impl_->nanoseconds.fetch_add(
       static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(taken).count()));
-  // That a kernel is not one for several blocks at a time is an answer.
-  const bool refused =
-      !result && shape.blocks_at_a_time > 1 && result.error().kind == ErrorKind::kUnsupported;
+  // That a kernel is not one for several blocks or warps at a time is an answer.
+  const bool refused = !result && shape.at_a_time > 1 && result.error().kind == ErrorKind::kUnsupported;
   if (!result && !refused) impl_->failures.fetch_add(1);
   return result;
 }

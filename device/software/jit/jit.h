@@ -37,9 +37,9 @@ struct LaunchShape {
   // nctaid[i] * ntid[i] <= 2^31 for every i: thread indices fit in 31 bits, so that address arithmetic on
   // them is known not to wrap. False is always right, and slower.
   bool indices_fit_31_bits = false;
-  // How many blocks the code runs at a time, 1 to kMostBlocksAtATime. Not every kernel can be compiled for
-  // more than one (ir::coarsen_grid).
-  std::uint32_t blocks_at_a_time = 1;
+  // How many blocks, or warps of a block, the code runs at a time, 1 to kMostAtATime; which of the two is the
+  // compiler's choice. Not every kernel can be compiled for more than one (ir::coarsen).
+  std::uint32_t at_a_time = 1;
   // Words of the parameters that are 0 (ptx/null_tests.h). Of the others nothing is said.
   std::uint64_t null_params = 0;
 
@@ -69,10 +69,12 @@ class CompiledKernel {
   std::uint32_t dynamic_shared_offset = 0;  // this offset: BlockState::shared_bytes = offset + dynamic bytes
   std::uint32_t local_bytes = 0;            // per thread
   std::uint32_t param_bytes = 0;
-  std::uint32_t mxcsr = 0x1F80;  // to be set around `entry`
-  bool from_cache = false;       // the code came from disk
-  double compile_seconds = 0;    // what compile() took, parsing included
-  std::uint32_t code_bytes = 0;  // size of the object file
+  std::uint32_t blocks_at_a_time = 1;  // that a call of `entry` runs
+  std::uint32_t warps_at_a_time = 1;   // likewise, of each block: its `warp` is the number of such a group
+  std::uint32_t mxcsr = 0x1F80;        // to be set around `entry`
+  bool from_cache = false;             // the code came from disk
+  double compile_seconds = 0;          // what compile() took, parsing included
+  std::uint32_t code_bytes = 0;        // size of the object file
   AccessCounts accesses;
   // How many warps ran by the copy that is there for when a check fails (generic_copy.h). Any thread.
   [[nodiscard]] virtual std::uint64_t generic_warps() const { return 0; }

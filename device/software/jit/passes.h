@@ -31,11 +31,13 @@ struct Passes {
 
   // Who only ends behind a barrier ends in front of it (ir::leave_before_barriers).
   bool leaving = true;
-  // Kernels are compiled for several blocks at a time too (ir::coarsen_grid).
+  // Kernels are compiled for several blocks at a time too (ir::coarsen).
   bool coarsening = true;
+  // Or for several warps of a block at a time (ir::coarsen).
+  bool warps = true;
 
   [[nodiscard]] static constexpr Passes none() {
-    return {false, false, false, false, false, false, false, false, false, false, false};
+    return {false, false, false, false, false, false, false, false, false, false, false, false};
   }
 };
 
@@ -50,6 +52,7 @@ struct Passes {
       {"splitting", &Passes::splitting},
       {"prefetch", &Passes::prefetch},
       {"coarsening", &Passes::coarsening},
+      {"warps", &Passes::warps},
       {"transposes", &Passes::transposes},
       {"leaving", &Passes::leaving},
       {"rows", &Passes::rows},

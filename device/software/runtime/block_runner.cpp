@@ -94,9 +94,9 @@ struct BlockRunner::Hooks {
 
 Result<void> BlockRunner::prepare(const LaunchPlan& plan) {
   if (shared_.bytes() == 0) {
-    auto range = WindowRange::take(window_, kMostBlocksAtATime * kSharedDistance);
+    auto range = WindowRange::take(window_, kMostAtATime * kSharedDistance);
     if (!range) return std::unexpected(range.error());
-    for (uint64_t block = 0; block < kMostBlocksAtATime; ++block) {
+    for (uint64_t block = 0; block < kMostAtATime; ++block) {
       const uint64_t slots = range->address() + block * kSharedDistance;
       for (uint64_t pages = 1; pages < kSharedSlots; ++pages) {
         const auto committed = window_.commit(shared_slot(slots, pages), pages * kPageBytes);
@@ -122,7 +122,6 @@ Result<void> BlockRunner::prepare(const LaunchPlan& plan) {
     }
     owner_ = plan.context_id;
   }
-  warps_ = plan.warps();
   const uint32_t frame_bytes = plan.codes->frame_bytes();
   may_wait_ = frame_bytes != 0;
   if (const auto reserved = frames_.reserve(frame_bytes); !reserved) return reserved;
@@ -147,25 +146,34 @@ Result<void> BlockRunner::run(uint64_t first, uint64_t last) {
   return chosen < codes.count() ? run_by(codes.code(chosen), first, last) : run_measured(first, last);
 }
 
-// A part by each code, in turn the first: what the others find in the caches should not decide.
+// A part by each code, in turn the first: what the others find in the caches should not decide. Few long
+// blocks are not parted: then the codes take turns from run to run.
 Result<void> BlockRunner::run_measured(uint64_t first, uint64_t last) {
-  using Clock = std::chrono::steady_clock;
-  KernelCodes& codes = *plan_->codes;
-  const uint64_t part = (last - first) / codes.count() / kMostBlocksAtATime * kMostBlocksAtATime;
-  if (part == 0) return run_by(codes.code(0), first, last);
+  const uint32_t count = plan_->codes->count();
+  const uint64_t part = (last - first) / count / kMostAtATime * kMostAtATime;
   ++turn_;
-  for (uint32_t i = 0; i < codes.count(); ++i) {
-    const uint32_t index = (turn_ + i) % codes.count();
-    const auto start = Clock::now();
-    if (const auto ran = run_by(codes.code(index), first, first + part); !ran) return ran;
-    const auto taken = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start);
-    codes.measured(index, part, static_cast<uint64_t>(taken.count()));
+  if (part == 0) return run_and_measure(turn_ % count, first, last);
+  for (uint32_t i = 0; i < count; ++i) {
+    if (const auto ran = run_and_measure((turn_ + i) % count, first, first + part); !ran) return ran;
     first += part;
   }
-  return first == last ? Result<void>() : run_by(codes.code(0), first, last);
+  return first == last ? Result<void>() : run_by(plan_->codes->one(), first, last);
 }
 
-Result<void> BlockRunner::run_by(const KernelCodes::Code& code, uint64_t first, uint64_t last) {
+Result<void> BlockRunner::run_and_measure(uint32_t index, uint64_t first, uint64_t last) {
+  using Clock = std::chrono::steady_clock;
+  KernelCodes& codes = *plan_->codes;
+  const jit::CompiledKernel& code = codes.code(index);
+  const auto start = Clock::now();
+  if (const auto ran = run_by(code, first, last); !ran) return ran;
+  // Fewer blocks were run by the code for one.
+  if (last - first < code.blocks_at_a_time) return {};
+  const auto taken = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start);
+  codes.measured(index, last - first, static_cast<uint64_t>(taken.count()));
+  return {};
+}
+
+Result<void> BlockRunner::run_by(const jit::CompiledKernel& code, uint64_t first, uint64_t last) {
   code_ = &code;
   const uint64_t columns = state_.nctaid[0];
   const uint64_t rows = state_.nctaid[1];
@@ -218,7 +226,8 @@ void BlockRunner::start_block() {
   const uint64_t side_by_side = std::min<uint64_t>(last_ - block_, state_.nctaid[0] - state_.ctaid[0]);
   const bool enough = side_by_side >= code_->blocks_at_a_time;
   at_a_time_ = enough ? code_->blocks_at_a_time : 1;
-  entry_ = enough ? code_->kernel->entry : plan_->codes->one().entry;
+  entry_ = enough ? code_->entry : plan_->codes->one().entry;
+  warps_ = plan_->warps() / (enough ? code_->warps_at_a_time : 1);
   if (plan_->stop->load(std::memory_order_relaxed) != kRunning) fail(Failure::kCancelled, 0, 0);
 }
 
@@ -325,9 +334,11 @@ std::string BlockRunner::where() const {
 }
 
 Error BlockRunner::explain() const {
-  const std::string at = failure_line_ != 0
-                             ? fmt::format("{} warp {} PTX line {}", where(), failure_warp_, failure_line_)
-                             : fmt::format("{} warp {}", where(), failure_warp_);
+  const uint32_t together = plan_->warps() / warps_;
+  const uint32_t warp = failure_warp_ * together;
+  std::string at = together == 1 ? fmt::format("{} warp {}", where(), warp)
+                                 : fmt::format("{} warps {} to {}", where(), warp, warp + together - 1);
+  if (failure_line_ != 0) at += fmt::format(" PTX line {}", failure_line_);
   switch (failure_) {
     case Failure::kTrap:
       return {Status::kLaunchFailed, at + ": trap"};

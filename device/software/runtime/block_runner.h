@@ -47,7 +47,8 @@ class BlockRunner {
   struct Hooks;  // the RuntimeHooks table and what it calls
   friend struct Hooks;
 
-  Result<void> run_by(const KernelCodes::Code& code, uint64_t first, uint64_t last);
+  Result<void> run_and_measure(uint32_t index, uint64_t first, uint64_t last);
+  Result<void> run_by(const jit::CompiledKernel& code, uint64_t first, uint64_t last);
   Result<void> run_measured(uint64_t first, uint64_t last);
   void run_blocks();
   void start_block();
@@ -75,11 +76,11 @@ class BlockRunner {
 
   uint64_t block_ = 0;  // the one that runs, and the end of those to run
   uint64_t last_ = 0;
-  const KernelCodes::Code* code_ = nullptr;  // for several blocks, where there are as many side by side
-  uint32_t at_a_time_ = 1;                   // blocks that `entry_` runs
+  const jit::CompiledKernel* code_ = nullptr;  // for several blocks, where there are as many side by side
+  uint32_t at_a_time_ = 1;                     // blocks that `entry_` runs
   WarpFunction entry_ = nullptr;
-  uint32_t turn_ = 0;  // which code is measured first
-  uint32_t warps_ = 0;
+  uint32_t turn_ = 0;     // which code is measured first
+  uint32_t warps_ = 0;    // or groups of warps, of this block for this entry
   uint32_t current_ = 0;  // warp
   bool may_wait_ = false;
   // One bit per warp: has not ended; of those, may go on.

@@ -6,8 +6,8 @@
 
 namespace vgpu::software {
 
-void KernelCodes::add(std::shared_ptr<const jit::CompiledKernel> kernel, uint32_t blocks_at_a_time) {
-  codes_[count_++] = {.kernel = std::move(kernel), .blocks_at_a_time = blocks_at_a_time};
+void KernelCodes::add(Code code) {
+  codes_[count_++] = std::move(code);
   chosen_.store(count_ == 1 ? 0 : kMost, std::memory_order_relaxed);
 }
 
@@ -29,13 +29,13 @@ void KernelCodes::measured(uint32_t index, uint64_t blocks, uint64_t nanoseconds
 
 uint32_t KernelCodes::frame_bytes() const {
   uint32_t most = 0;
-  for (uint32_t i = 0; i < count_; ++i) most = std::max(most, codes_[i].kernel->frame_bytes);
+  for (uint32_t i = 0; i < count_; ++i) most = std::max(most, codes_[i]->frame_bytes);
   return most;
 }
 
 uint64_t KernelCodes::generic_warps() const {
   uint64_t sum = 0;
-  for (uint32_t i = 0; i < count_; ++i) sum += codes_[i].kernel->generic_warps();
+  for (uint32_t i = 0; i < count_; ++i) sum += codes_[i]->generic_warps();
   return sum;
 }
 

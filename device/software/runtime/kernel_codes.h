@@ -1,6 +1,6 @@
-// The code of one kernel and block shape: for one block at a time, and where the kernel allows it and runs
-// long enough for several at a time (jit::LaunchShape::blocks_at_a_time). Which is the fastest shows as
-// blocks run: parts of a launch are run by each in turn, until all have been measured.
+// The code of one kernel and block shape: for one warp of one block at a time, and where the kernel allows it
+// and runs long enough for several (jit::LaunchShape::at_a_time). Which is the fastest shows as blocks run:
+// parts of a launch are run by each in turn, until all have been measured.
 #pragma once
 
 #include <array>
@@ -16,25 +16,22 @@ namespace vgpu::software {
 
 class KernelCodes {
  public:
-  struct Code {
-    std::shared_ptr<const jit::CompiledKernel> kernel;
-    uint32_t blocks_at_a_time = 1;
-  };
+  using Code = std::shared_ptr<const jit::CompiledKernel>;
   static constexpr uint32_t kMost = 3;
   // Parts of a launch from which a code's speed is told.
   static constexpr uint32_t kPartsMeasured = 12;
 
-  explicit KernelCodes(std::shared_ptr<const jit::CompiledKernel> one) { add(std::move(one), 1); }
+  explicit KernelCodes(Code one) { add(std::move(one)); }
 
-  // For one block at a time.
-  [[nodiscard]] const jit::CompiledKernel& one() const { return *codes_[0].kernel; }
+  // For one warp of one block at a time.
+  [[nodiscard]] const jit::CompiledKernel& one() const { return *codes_[0]; }
   // Not while blocks run. At most kMost in all.
-  void add(std::shared_ptr<const jit::CompiledKernel> kernel, uint32_t blocks_at_a_time);
+  void add(Code code);
   // Without measuring: the last one added. Not while blocks run.
   void choose_last() { chosen_.store(count_ - 1, std::memory_order_relaxed); }
 
   [[nodiscard]] uint32_t count() const { return count_; }
-  [[nodiscard]] const Code& code(uint32_t index) const { return codes_[index]; }
+  [[nodiscard]] const jit::CompiledKernel& code(uint32_t index) const { return *codes_[index]; }
   // Which code to use; kMost: not known yet. Any thread.
   [[nodiscard]] uint32_t chosen() const { return chosen_.load(std::memory_order_relaxed); }
   // A part of a launch took this long by this code. Any thread.
@@ -59,7 +56,7 @@ class KernelCodes {
   std::atomic<uint64_t> masked_warps_{0};
 };
 
-// What compiling a kernel for several blocks at a time came to.
+// What compiling a kernel for several blocks or warps at a time came to.
 struct CoarserCodes {
   std::vector<KernelCodes::Code> codes;  // as many as the kernel allows
   std::string fault;                     // of the compiler; empty: none

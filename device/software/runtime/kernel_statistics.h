@@ -32,6 +32,7 @@ struct KernelRecord {
   std::atomic<uint64_t> generic_warps{0};               // that ran by the copy without guards
   std::atomic<uint64_t> masked_warps{0};                // that went on in the masked form: lanes parted
   std::atomic<uint32_t> blocks_at_a_time{1};            // of the code that was last chosen
+  std::atomic<uint32_t> warps_at_a_time{1};
 
   void add_launch(uint64_t took_nanoseconds, uint64_t ran_blocks);
 };
@@ -54,8 +55,11 @@ class TimedLaunch {
     if (codes_ == nullptr) return;
     record_.generic_warps.fetch_add(codes_->generic_warps() - generic_warps_, std::memory_order_relaxed);
     record_.masked_warps.fetch_add(codes_->masked_warps() - masked_warps_, std::memory_order_relaxed);
-    if (const uint32_t chosen = codes_->chosen(); chosen < codes_->count())
-      record_.blocks_at_a_time.store(codes_->code(chosen).blocks_at_a_time, std::memory_order_relaxed);
+    if (const uint32_t chosen = codes_->chosen(); chosen < codes_->count()) {
+      const jit::CompiledKernel& code = codes_->code(chosen);
+      record_.blocks_at_a_time.store(code.blocks_at_a_time, std::memory_order_relaxed);
+      record_.warps_at_a_time.store(code.warps_at_a_time, std::memory_order_relaxed);
+    }
   }
   TimedLaunch(const TimedLaunch&) = delete;
   TimedLaunch& operator=(const TimedLaunch&) = delete;

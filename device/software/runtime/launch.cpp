@@ -18,7 +18,7 @@ namespace {
 // What cooperative groups keep in the workspace of a grid: its size, then the word that grid.sync() counts
 // on.
 constexpr uint64_t kGridWorkspaceBytes = 256;
-// A kernel that has run this long is compiled for several blocks at a time.
+// A kernel that has run this long is compiled for several blocks or warps at a time.
 constexpr uint64_t kWorthCoarsening = 20'000'000;  // ns
 
 std::unexpected<Error> refuse(Status status, std::string_view kernel, std::string why) {
@@ -28,16 +28,15 @@ std::unexpected<Error> refuse(Status status, std::string_view kernel, std::strin
 CoarserCodes compile_coarser(KernelCompiler& compiler, const ptx::Module& module, const std::string& kernel,
                              jit::LaunchShape shape) {
   CoarserCodes made;
-  for (shape.blocks_at_a_time = 2; shape.blocks_at_a_time <= kMostBlocksAtATime;
-       shape.blocks_at_a_time *= 2) {
+  for (shape.at_a_time = 2; shape.at_a_time <= kMostAtATime; shape.at_a_time *= 2) {
     auto compiled = compiler.compile(module, kernel, shape);
     if (!compiled) {
       if (compiled.error().kind != jit::ErrorKind::kUnsupported) made.fault = compiled.error().message;
       break;
     }
-    // Of more blocks a warp keeps more at barriers; a launch must not fail for that.
+    // Of several a warp keeps more at barriers; a launch must not fail for that.
     if ((*compiled)->frame_bytes > WarpFrames::kMostBytes) break;
-    made.codes.push_back({.kernel = std::move(*compiled), .blocks_at_a_time = shape.blocks_at_a_time});
+    made.codes.push_back(std::move(*compiled));
   }
   return made;
 }
@@ -86,14 +85,14 @@ Result<uint64_t> SoftwareContext::grid_workspace() {
   return grid_workspace_;
 }
 
-// Code for several blocks at a time takes its time to compile, so only what runs long gets it, from a thread
-// of its own, one kernel after the other.
+// Code for several blocks or warps at a time takes its time to compile, so only what runs long gets it, from
+// a thread of its own, one kernel after the other.
 Result<void> SoftwareContext::coarsen_if_worth_it(const LoadedFunction& kernel, LoadedFunction::Code& code,
-                                                  uint32_t columns) {
+                                                  bool has_several) {
   const bool always = device_.always_coarsen;
   const bool worth = always || code.record->nanoseconds.load(std::memory_order_relaxed) >= kWorthCoarsening;
   try {
-    if (!code.coarsened && worth && columns > 1 && !device_.coarsening.exchange(true)) {
+    if (!code.coarsened && worth && has_several && !device_.coarsening.exchange(true)) {
       code.coarsened = true;
       std::packaged_task<CoarserCodes()> task(
           [&compiler = *device_.compiler, ptx = kernel.module().shared_ptx(), name = kernel.name(),
@@ -113,9 +112,9 @@ Result<void> SoftwareContext::coarsen_if_worth_it(const LoadedFunction& kernel, 
     if (!code.coarser.valid() || (!always && code.coarser.wait_for(0s) != std::future_status::ready))
       return {};
     CoarserCodes made = code.coarser.get();
-    for (auto& [coarser, blocks_at_a_time] : made.codes) {
+    for (KernelCodes::Code& coarser : made.codes) {
       device_.kernels.record(kernel.name(), code.shape, *coarser);
-      code.codes.add(std::move(coarser), blocks_at_a_time);
+      code.codes.add(std::move(coarser));
     }
     if (always) code.codes.choose_last();
     // The code there is does as well; who asked for the other is told.
@@ -175,7 +174,7 @@ Result<void> SoftwareContext::launch(uint32_t stream, const protocol::LaunchRequ
   device_.launches.fetch_add(1, std::memory_order_relaxed);
   device_.blocks.fetch_add(plan.blocks, std::memory_order_relaxed);
   if (!(*code)->record) (*code)->record = device_.kernels.record(kernel.name(), (*code)->shape, compiled);
-  if (auto ok = coarsen_if_worth_it(kernel, **code, nctaid[0]); !ok) return ok;
+  if (auto ok = coarsen_if_worth_it(kernel, **code, nctaid[0] > 1 || ntid[1] > 1); !ok) return ok;
   const TimedLaunch timed(*(*code)->record, plan.blocks, &codes);
   if ((request.flags & protocol::kLaunchCooperative) == 0) return keep(device_.launcher->run(plan, runner_));
 

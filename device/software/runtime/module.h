@@ -67,7 +67,7 @@ class LoadedFunction {
   struct Code {
     jit::LaunchShape shape;
     KernelCodes codes;
-    bool coarsened = false;                  // code for several blocks at a time was asked for
+    bool coarsened = false;                  // code for several blocks or warps at a time was asked for
     std::future<CoarserCodes> coarser = {};  // which are then moved into `codes`
     std::atomic<uint64_t> nanoseconds_per_block{0};
     std::shared_ptr<KernelRecord> record = {};  // set by the first launch

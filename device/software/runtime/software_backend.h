@@ -26,8 +26,8 @@ struct BackendOptions {
   std::filesystem::path cache_directory = {};  // compiled code; empty: none is kept
   uint64_t cache_bytes = uint64_t{1} << 30;    // that compiled code may take on disk; 0: none is kept
   int opt_level = 2;                           // of the compiler
-  // Kernels that can run several blocks at a time always do, instead of when that is measured to be faster;
-  // a fault of the compiler in that then fails the launch.
+  // Kernels that can run several blocks or warps at a time always do, instead of when that is measured to be
+  // faster; a fault of the compiler in that then fails the launch.
   bool always_coarsen = false;
   uint32_t pci_domain = 0, pci_bus = 0, pci_device = 0;  // as device attributes tell them
   // What kernels print, a call's text at a time; called by one thread at a time.

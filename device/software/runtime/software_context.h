@@ -86,7 +86,7 @@ class SoftwareContext final : public device::Context {
                             std::size_t parameter_bytes) const;
   // The block that grid-wide barriers of a cooperative launch meet at, ready for use.
   Result<void> coarsen_if_worth_it(const LoadedFunction& kernel, LoadedFunction::Code& code,
-                                   uint32_t columns);
+                                   bool has_several);
   Result<uint64_t> grid_workspace();
 
   SoftwareDevice& device_;

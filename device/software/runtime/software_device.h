@@ -27,7 +27,7 @@ struct SoftwareDevice {
   std::unique_ptr<PhysicalStore> store;
   MemoryBudget memory;
   std::unique_ptr<KernelCompiler> compiler;
-  std::atomic<bool> coarsening{false};  // a kernel is being compiled for several blocks at a time
+  std::atomic<bool> coarsening{false};  // a kernel is being compiled for several at a time
   std::jthread coarsener;               // by this thread, which is of the context that set the flag
   std::unique_ptr<Launcher> launcher;
   device::DeviceProperties properties;

@@ -1,12 +1,12 @@
 // What a row of a real library's products of a matrix and one column costs, or a tile of its products of two
 // matrices, for one thread or several: the figures of docs/software-backend.md. A manual target.
 //
-//   row_bench LIBRARY KERNEL COLUMNS MEBIBYTES [BLOCKS [THREADS [WITHOUT]]]
+//   row_bench LIBRARY KERNEL COLUMNS MEBIBYTES [AT_A_TIME [THREADS [WITHOUT]]]
 //
 // KERNEL: part of the mangled name of a mul_mat_vec_q with one column, or of a mul_mat_q ("9mul_mat_q" and
 // more). The matrix has so many columns and about so many mebibytes: 1 lies in the caches, 1000 in memory.
-// BLOCKS run at a time (4; 1, 2, 4; tiles: always 1); WITHOUT: passes that are turned off, as
-// VGPU_JIT_WITHOUT has them.
+// AT_A_TIME: how many blocks run at a time, or warps (4; 1, 2, 4); WITHOUT: passes that are
+// turned off, as VGPU_JIT_WITHOUT has them.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -40,7 +40,7 @@ struct Request {
   std::string kernel;
   std::uint32_t columns = 2048;
   double mebibytes = 1;
-  std::uint32_t blocks_at_a_time = 4;
+  std::uint32_t at_a_time = 4;
   std::uint32_t threads = 1;
   std::string without = {};
 };
@@ -173,19 +173,20 @@ void run(const RealKernel& kernel, const Request& request) {
   const bool tiled = is_tiled(kernel);
   RealLaunch launch =
       tiled ? describe_tiles(*window, kernel, request) : describe_rows(*window, kernel, request);
-  const std::uint32_t blocks_at_a_time = tiled ? 1 : request.blocks_at_a_time;
   software::jit::Jit jit({.passes = software::jit::passes_without(request.without)});
   auto shape = software::jit::LaunchShape::of(launch.block, launch.grid);
   if (const auto body = kernel.module->parse_function(kernel.name))
     shape.null_params = software::ptx::null_words(software::ptx::null_tested_words(*body), launch.params);
-  const auto compiled = [&](std::uint32_t blocks) {
-    shape.blocks_at_a_time = blocks;
+  const auto compiled = [&] {
     auto code = jit.compile(*kernel.module, kernel.name, shape);
     if (!code) throw std::runtime_error(code.error().message);
     return std::move(*code);
   };
-  KernelCodes codes(compiled(1));
-  if (blocks_at_a_time > 1) codes.add(compiled(blocks_at_a_time), blocks_at_a_time);
+  KernelCodes codes(compiled());
+  if (request.at_a_time > 1) {
+    shape.at_a_time = request.at_a_time;
+    codes.add(compiled());
+  }
   codes.choose_last();
 
   const software::jit::CompiledKernel& one = codes.one();
@@ -217,7 +218,7 @@ void run(const RealKernel& kernel, const Request& request) {
   std::ranges::sort(times);
   std::printf(
       "%u columns, %.0f MiB, %u at a time, %u threads: median %.1f ns a %s, least %.1f, p99 %.1f  %s\n",
-      request.columns, request.mebibytes, blocks_at_a_time, request.threads, times[times.size() / 2],
+      request.columns, request.mebibytes, request.at_a_time, request.threads, times[times.size() / 2],
       tiled ? "tile" : "row", times[0], times[times.size() * 99 / 100], kernel.name.c_str());
 }
 
@@ -227,7 +228,8 @@ void run(const RealKernel& kernel, const Request& request) {
 int main(int argc, char** argv) {
   using namespace vgpu::testing;
   if (argc < 5) {
-    std::fprintf(stderr, "usage: row_bench LIBRARY KERNEL COLUMNS MEBIBYTES [BLOCKS [THREADS [WITHOUT]]]\n");
+    std::fprintf(stderr,
+                 "usage: row_bench LIBRARY KERNEL COLUMNS MEBIBYTES [AT_A_TIME [THREADS [WITHOUT]]]\n");
     return 2;
   }
   try {
@@ -235,7 +237,7 @@ int main(int argc, char** argv) {
                     .columns = static_cast<std::uint32_t>(std::stoul(argv[3])),
                     .mebibytes = std::stod(argv[4]),
                     .without = argc > 7 ? argv[7] : ""};
-    if (argc > 5) request.blocks_at_a_time = static_cast<std::uint32_t>(std::stoul(argv[5]));
+    if (argc > 5) request.at_a_time = static_cast<std::uint32_t>(std::stoul(argv[5]));
     if (argc > 6) request.threads = std::max(1U, static_cast<std::uint32_t>(std::stoul(argv[6])));
     const auto library = list_real_kernels(argv[1]);
     if (!library) throw std::runtime_error(library.error());

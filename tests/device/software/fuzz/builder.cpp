@@ -35,7 +35,7 @@ std::string Builder::reg(Pool pool) {
 }
 
 std::string Builder::uniform() {
-  switch (dice_.below(8)) {
+  switch (dice_.below(9)) {
     case 0:
       return immediate();
     case 1:
@@ -103,7 +103,7 @@ std::size_t Builder::add_buffer(std::uint64_t bytes, Fill fill, Place place) {
 
 void Builder::choose_shape() {
   auto& block = case_.block;
-  switch (dice_.below(8)) {
+  switch (dice_.below(9)) {
     case 0:
       block = {dice_.between(1, 40), 1, 1};
       break;
@@ -111,7 +111,8 @@ void Builder::choose_shape() {
       block = {dice_.between(33, 300), 1, 1};
       break;
     case 2:
-      block = {32, dice_.between(1, 8), 1};
+    case 6:
+      block = {32, dice_.chance(60) ? 4 * dice_.between(1, 2) : dice_.between(1, 8), 1};
       break;
     case 3:
       block = {8u << dice_.below(3), 4u << dice_.below(2), dice_.between(1, 2)};
@@ -133,6 +134,7 @@ void Builder::choose_shape() {
   case_.seed = seed_;
   case_.opt_level = static_cast<int>(dice_.chance(70) ? 1 : dice_.below(3));
   has_exits_ = dice_.chance(35);
+  may_be_joined_ = dice_.chance(50);
   flush_ = dice_.chance(40) ? 100 : dice_.chance(50) ? 0 : 50;
 }
 
@@ -164,7 +166,7 @@ Statement Builder::declarations(bool in_function) {
   out.add(" .reg .f32 %xf<8>;");
   out.add(" .reg .f64 %xd<4>;");
   out.add(" .reg .pred %z<8>;");
-  out.add(Text{" .local .align 16 .b8 loc[", kLocalBytes, "];"});
+  if (!may_be_joined_) out.add(Text{" .local .align 16 .b8 loc[", kLocalBytes, "];"});
   out.add(
       " mov.u32 %tx, %tid.x;\n mov.u32 %ty, %tid.y;\n mov.u32 %tz, %tid.z;\n mov.u32 %lane, %laneid;\n "
       "mov.u32 "
@@ -180,7 +182,7 @@ Statement Builder::declarations(bool in_function) {
              threads_, ", %t;"});
   }
   out.add(" mov.u32 %x0, 0;");
-  for (std::uint32_t at = 0; at < kLocalBytes; at += 16)
+  for (std::uint32_t at = 0; at < kLocalBytes && !may_be_joined_; at += 16)
     out.add(Text{" st.local.v4.u32 [loc+", at, "], {%x0, %x0, %x0, %x0};"});
   return out;
 }
@@ -213,15 +215,16 @@ Statement Builder::prologue() {
       " setp.lt.s32 %p0, %r0, 0;\n setp.gt.u32 %p1, %r4, 20;\n setp.eq.u32 %p2, %r7, 3;\n setp.ne.u32 %p3, "
       "%u0, 0;");
   reach(tables_[0], 256);
-  // Shared memory: each thread clears what is its by turns.
+  // Shared memory: each thread clears what is its by turns, in rounds that all take.
   const auto clear = [&](const std::string& name, std::uint32_t bytes) {
     const std::string top = label();
     const std::string end = label();
     out.add(
-        Text{" mov.u32 %x0, ", name, ";\n mad.lo.u32 %x0, %t, 4, %x0;\n mov.u32 %x1, %t;\n mov.u32 %x2, 0;"});
+        Text{" mov.u32 %x0, ", name, ";\n mad.lo.u32 %x0, %t, 4, %x0;\n mov.u32 %x1, 0;\n mov.u32 %x2, 0;"});
     out.add(top + ":");
-    out.add(
-        Text{" setp.ge.u32 %z0, %x1, ", bytes / 4, ";\n @%z0 bra ", end, ";\n st.shared.u32 [%x0], %x2;"});
+    out.add(Text{" setp.ge.u32 %z0, %x1, ", bytes / 4, ";\n @%z0 bra ", end, ";"});
+    out.add(Text{" add.u32 %x3, %x1, %t;\n setp.lt.u32 %z0, %x3, ", bytes / 4,
+                 ";\n @%z0 st.shared.u32 [%x0], %x2;"});
     out.add(Text{" add.u32 %x0, %x0, ", 4 * threads_, ";\n add.u32 %x1, %x1, ", threads_, ";\n bra.uni ", top,
                  ";"});
     out.add(end + ":");

@@ -81,6 +81,10 @@ class Builder {
   std::string immediate() { return std::to_string(static_cast<std::int32_t>(dice_.word())); }
   std::string predicate() { return Text{dice_.chance(30) ? "!" : "", reg(kP)}; }
   std::string guard();
+  // What may not stand in a kernel that may be joined, and what stands there instead.
+  [[nodiscard]] const char* unless_joined(const char* given, const char* instead) const {
+    return may_be_joined_ ? instead : given;
+  }
   [[nodiscard]] bool whole_warps() const { return threads_ % 32 == 0 && !has_exits_; }
 
   // builder_integer.cpp
@@ -182,7 +186,8 @@ class Builder {
   std::uint32_t threads_ = 1;
   std::uint32_t blocks_ = 1;
   bool has_exits_ = false;
-  std::uint32_t flush_ = 0;  // percent of the f32 instructions that are .ftz
+  bool may_be_joined_ = false;  // has nothing that keeps blocks or warps from running several at a time
+  std::uint32_t flush_ = 0;     // percent of the f32 instructions that are .ftz
   std::uint32_t next_label_ = 0;
   std::uint32_t next_counter_ = 0;
   std::uint32_t functions_ = 0;        // that may be called here

@@ -121,6 +121,11 @@ Statement Builder::integer_statement(const Context& context) {
       safe_divisor(out, false, type == ".s32 ", "%x0");
       return out.add(Text{" ", guard(), dice_.any({"div", "rem"}), type, to, ", ", varying(), ", %x0;"});
     }
+    if (level == Together::kParted && dice_.chance(6)) {
+      return Statement(Text{" ", guard(), "mov.u32 ", to, ", ",
+                            dice_.any({"%ctaid.x", "%ctaid.y", "%tid.x", "%tid.y", "%warpid", "%ntid.y"}),
+                            ";"});
+    }
     if (level == Together::kParted && dice_.chance(12)) {
       switch (dice_.below(4)) {
         case 0:

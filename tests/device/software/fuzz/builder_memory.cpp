@@ -108,8 +108,8 @@ Statement Builder::load_table(const Context& context) {
     const Access what = access(unit);
     const std::int64_t step = dice_.chance(70) ? dice_.below(8) : dice_.below(40);
     const std::int64_t offset = step * what.size() - shift * unit;
-    const std::string opcode = dice_.any(
-        {"ld.global", "ld.global", "ld.global.nc", "ld.global.nc", "ld", "ld.cg", "ld.volatile.global"});
+    const std::string opcode = dice_.any({"ld.global", "ld.global", "ld.global.nc", "ld.global.nc", "ld",
+                                          "ld.cg", unless_joined("ld.volatile.global", "ld.global")});
     const std::string address = offset == 0 ? std::string("%y4") : Text{"%y4+", offset};
     if (same_for_all && context.together == Together::kBlock && what.bytes == 4 && what.count == 1 &&
         dice_.chance(40)) {
@@ -192,10 +192,16 @@ Statement Builder::own_slot() {
     const std::uint32_t offset = dice_.below(bytes / what.size()) * what.size();
     const std::string address = Text{"%y4+", offset};
     if (dice_.chance(65)) {
-      store(out, what, dice_.any({"st.global", "st.global", "st", "st.cg", "st.volatile.global"}), address);
+      store(out, what,
+            dice_.any(
+                {"st.global", "st.global", "st", "st.cg", unless_joined("st.volatile.global", "st.global")}),
+            address);
     } else {
       out.add(
-          Text{" ", guard(), load(what, dice_.any({"ld.global", "ld", "ld.volatile.global"}), address), ";"});
+          Text{" ", guard(),
+               load(what, dice_.any({"ld.global", "ld", unless_joined("ld.volatile.global", "ld.global")}),
+                    address),
+               ";"});
     }
   }
   return out;
@@ -319,7 +325,7 @@ Statement Builder::atomic_on_own_cell() {
 }
 
 Statement Builder::memory_statement(const Context& context) {
-  if (context.in_function) return dice_.chance(50) ? local_access() : constant_access();
+  if (context.in_function) return dice_.chance(50) && !may_be_joined_ ? local_access() : constant_access();
   if (!context.pointers.empty() && dice_.chance(35)) return load_walking(context);
   switch (dice_.below(20)) {
     case 0:
@@ -341,15 +347,15 @@ Statement Builder::memory_statement(const Context& context) {
     case 12:
       return block_cell();
     case 13:
-      return local_access();
+      return may_be_joined_ ? own_slot() : local_access();
     case 14:
       return constant_access();
     case 15:
       return param_access();
     case 16:
-      return atomic_shared_between_threads();
+      return may_be_joined_ ? own_slot() : atomic_shared_between_threads();
     case 17:
-      return atomic_on_own_cell();
+      return may_be_joined_ ? load_table(context) : atomic_on_own_cell();
     default:
       return shared_statement(context);
   }

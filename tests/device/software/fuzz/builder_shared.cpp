@@ -23,7 +23,8 @@ Statement Builder::shared_phase(const Context& context) {
     store(out, what, "st.shared", Text{"%x8+", offset});
     out.add(skip + ":");
   } else {
-    store(out, what, dice_.any({"st.shared", "st.shared", "st.volatile.shared"}), Text{"%x8+", offset});
+    store(out, what, dice_.any({"st.shared", "st.shared", unless_joined("st.volatile.shared", "st.shared")}),
+          Text{"%x8+", offset});
   }
   for (std::uint32_t i = dice_.below(3); i > 0; --i)
     out.body.push_back(dice_.chance(50) ? integer_statement(context) : float_statement());
@@ -66,7 +67,7 @@ Statement Builder::warp_phase() {
   const std::string sync = " bar.warp.sync -1;";
   const Access what = access(8);
   out.add(" mov.u32 %x8, wphase;\n mad.lo.u32 %x8, %t, 8, %x8;");
-  store(out, what, dice_.any({"st.shared", "st.volatile.shared"}), "%x8");
+  store(out, what, dice_.any({"st.shared", unless_joined("st.volatile.shared", "st.shared")}), "%x8");
   out.add(sync);
   out.add(Text{
       dice_.chance(50) ? Text{" xor.b32 %x6, %lane, ", dice_.below(32), ";"}
@@ -74,7 +75,9 @@ Statement Builder::warp_phase() {
       "\n sub.u32 %x7, %t, %lane;\n add.u32 %x6, %x6, %x7;\n mov.u32 %x8, wphase;\n mad.lo.u32 %x8, %x6, 8, "
       "%x8;"});
   const Access read = access(8);
-  out.add(Text{" ", load(read, dice_.any({"ld.shared", "ld.volatile.shared"}), "%x8"), ";"});
+  out.add(Text{" ",
+               load(read, dice_.any({"ld.shared", unless_joined("ld.volatile.shared", "ld.shared")}), "%x8"),
+               ";"});
   return out.add(sync);
 }
 
@@ -105,7 +108,7 @@ Statement Builder::shared_atomic() {
 Statement Builder::shared_statement(const Context& context) {
   if (context.together == Together::kBlock && dice_.chance(60)) return shared_phase(context);
   if (context.together != Together::kParted && dice_.chance(40)) return warp_phase();
-  return dice_.chance(50) ? own_shared() : shared_atomic();
+  return dice_.chance(50) || may_be_joined_ ? own_shared() : shared_atomic();
 }
 
 }  // namespace vgpu::testing::fuzz

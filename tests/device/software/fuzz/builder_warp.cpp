@@ -89,8 +89,8 @@ Statement Builder::some_warps_barrier() {
 
 Statement Builder::warp_statement(const Context& context) {
   const bool block = context.together == Together::kBlock;
-  if (block && dice_.chance(12)) return block_reduction();
-  if (block && whole_warps() && dice_.chance(8)) return some_warps_barrier();
+  if (block && !may_be_joined_ && dice_.chance(12)) return block_reduction();
+  if (block && !may_be_joined_ && whole_warps() && dice_.chance(8)) return some_warps_barrier();
   if (whole_warps() && context.together != Together::kParted && dice_.chance(8)) return legacy_shuffle();
   return dice_.chance(65) ? shuffle(context) : vote(context);
 }

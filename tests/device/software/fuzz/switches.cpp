@@ -18,6 +18,7 @@ std::span<const Switch> switches() {
       {"nulls", [](software::jit::Options& options) { options.passes.nulls = false; }},
       {"leaving", [](software::jit::Options& options) { options.passes.leaving = false; }},
       {"coarsening", [](software::jit::Options& options) { options.passes.coarsening = false; }},
+      {"warps", [](software::jit::Options& options) { options.passes.warps = false; }},
   };
   return kSwitches;
 }

@@ -147,8 +147,11 @@ TEST(NormaliseLoops, GivesALoopALatchOutsideItsInnerLoops) {
   EXPECT_FALSE(loops[1].contains[loops[0].latches[0]]);
 }
 
+constexpr Members kBlocks{.blocks = true, .warps = false};
+constexpr Members kWarps{.blocks = false, .warps = true};
+
 // The row is each block's own; what all blocks read, and the loop, are there once.
-TEST(CoarsenGrid, CopiesWhatDependsOnTheBlock) {
+TEST(CoarsenBlocks, CopiesWhatDependsOnTheBlock) {
   const std::string text =
       kRegisters +
       "mov.u32 %r2, %ctaid.x;\n mul.wide.u32 %q1, %r2, 4096;\n add.u64 %q1, %q0, %q1;\n mov.f32 %f0, "
@@ -158,7 +161,7 @@ TEST(CoarsenGrid, CopiesWhatDependsOnTheBlock) {
       " add.u32 %r1, %r1, 32;\n setp.lt.u32 %p0, %r1, %r0;\n @%p0 bra $top;\n"
       " st.global.f32 [%q1], %f0;\n ret;";
   Function function = prepared(text);
-  ASSERT_TRUE(coarsen_grid(function, 4));
+  ASSERT_TRUE(coarsen(function, 4, kBlocks));
   EXPECT_EQ(verify(function), "");
   EXPECT_EQ(count(function, Op::kLoad), 2u + 4u + 1u);  // the parameters, the rows, and what all read
   EXPECT_EQ(count(function, Op::kStore), 4u);
@@ -167,7 +170,7 @@ TEST(CoarsenGrid, CopiesWhatDependsOnTheBlock) {
 }
 
 // What is done or not by the block's index, and what is chosen by it, each block comes by in turn.
-TEST(CoarsenGrid, WaysThatDependOnTheBlockAreTakenInTurn) {
+TEST(CoarsenBlocks, WaysThatDependOnTheBlockAreTakenInTurn) {
   Function function =
       prepared(kRegisters +
                "mov.u32 %r2, %ctaid.x;\n mov.u32 %r3, 5;\n setp.lt.u32 %p0, %r2, %r0;\n @!%p0 bra $other;\n"
@@ -175,17 +178,17 @@ TEST(CoarsenGrid, WaysThatDependOnTheBlockAreTakenInTurn) {
                " st.global.u32 [%q0+4], %r1;\n bra $meet;\n"
                "$other: ld.global.u32 %r3, [%q0+8];\n"
                "$meet: mad.wide.u32 %q1, %r2, 4, %q0;\n st.global.u32 [%q1], %r3;\n ret;");
-  ASSERT_TRUE(coarsen_grid(function, 4));
+  ASSERT_TRUE(coarsen(function, 4, kBlocks));
   EXPECT_EQ(verify(function), "");
   EXPECT_EQ(count(function, Op::kLoad), 2u + 4u * 2u);
   EXPECT_EQ(count(function, Op::kStore), 4u * 2u);
 }
 
-TEST(CoarsenGrid, SaysWhatStandsInTheWay) {
+TEST(CoarsenBlocks, SaysWhatStandsInTheWay) {
   const auto obstacle = [](const std::string& body) {
     Function function = prepared(kRegisters + "mov.u32 %r2, %ctaid.x;\n" + body + " ret;");
     const std::string before = print(function);
-    const auto coarsened = coarsen_grid(function, 2);
+    const auto coarsened = coarsen(function, 2, kBlocks);
     EXPECT_EQ(print(function), before);
     return coarsened ? "" : coarsened.error();
   };
@@ -199,6 +202,117 @@ TEST(CoarsenGrid, SaysWhatStandsInTheWay) {
   EXPECT_EQ(obstacle("ld.volatile.global.u32 %r3, [%q0];\n st.global.u32 [%q0+4], %r2;\n"),
             "volatile accesses");
   EXPECT_EQ(obstacle("st.global.u32 [%q0], 1;\n"), "blocks that all do the same");
+}
+
+// A block of eight rows becomes one of two; the loop, and what does not depend on the row, are there once. A
+// number of a row is the group's times four, and one of 0 to 3.
+TEST(CoarsenWarps, CopiesWhatDependsOnTheRow) {
+  const std::string text =
+      kRegisters +
+      "mov.u32 %r2, %tid.y;\n mul.wide.u32 %q1, %r2, 4096;\n add.u64 %q1, %q0, %q1;\n mov.f32 %f0, "
+      "0f00000000;\n"
+      "$top: mul.wide.u32 %q2, %r1, 4;\n add.u64 %q3, %q1, %q2;\n add.u64 %q2, %q0, %q2;\n"
+      " ld.global.f32 %f1, [%q3];\n ld.global.f32 %f2, [%q2];\n fma.rn.f32 %f0, %f1, %f2, %f0;\n"
+      " add.u32 %r1, %r1, 32;\n setp.lt.u32 %p0, %r1, %r0;\n @%p0 bra $top;\n"
+      " bar.sync 0;\n st.global.f32 [%q1], %f0;\n ret;";
+  Function function = prepared(text, 32, 8);
+  ASSERT_TRUE(coarsen(function, 4, kWarps));
+  EXPECT_EQ(verify(function), "");
+  EXPECT_EQ(function.ntid[1], 2u);
+  EXPECT_EQ(function.warps_at_a_time, 4u);
+  EXPECT_EQ(function.blocks_at_a_time, 1u);
+  EXPECT_EQ(count(function, Op::kLoad), 2u + 4u + 1u);  // the parameters, the rows, and what all read
+  EXPECT_EQ(count(function, Op::kStore), 4u);
+  EXPECT_EQ(count(function, Op::kFFma), 4u);
+  EXPECT_EQ(count(function, Op::kPhi), 1u + 4u);
+  EXPECT_EQ(count(function, Op::kBarrier), 1u);
+  EXPECT_EQ(count(function, Op::kSpecial), 2u);  // tid.x, and the group's number
+}
+
+// Also where the row is asked for on one of the ways, and ways within a way.
+TEST(CoarsenWarps, WaysThatDependOnTheRowAreTakenInTurn) {
+  Function function =
+      prepared(kRegisters +
+                   "mov.u32 %r2, %warpid;\n setp.lt.u32 %p0, %r2, %r0;\n @!%p0 bra $meet;\n"
+                   " mov.u32 %r4, %tid.y;\n mov.u32 %r5, %ctaid.x;\n add.u32 %r1, %r1, %r5;\n mad.wide.u32 "
+                   "%q1, %r4, 4, %q0;\n ld.global.u32 %r3, [%q1];\n"
+                   " setp.eq.u32 %p1, %r3, 9;\n @%p1 bra $meet;\n st.global.u32 [%q1+4], %r1;\n"
+                   "$meet: bar.sync 0;\n mov.u32 %r6, %tid.y;\n st.shared.u32 [0], %r6;\n ret;",
+               32, 8);
+  ASSERT_TRUE(coarsen(function, 2, kWarps));
+  EXPECT_EQ(verify(function), "");
+  EXPECT_EQ(function.ntid[1], 4u);
+  EXPECT_EQ(print(function).find("of block"), std::string::npos) << "all are of one block";
+  EXPECT_EQ(count(function, Op::kLoad), 2u + 2u);
+  EXPECT_EQ(count(function, Op::kStore), 2u * 2u);
+  EXPECT_EQ(count(function, Op::kBarrier), 1u);
+  // Wherever the row is asked for, one warp adds 1 to the group's.
+  std::size_t ones = 0;
+  for (const Block& block : function.blocks) {
+    for (const InstructionId id : block.body) {
+      const Instruction& inst = function.instructions[id];
+      if (inst.op != Op::kAdd || !function.is_constant(inst.operands[1])) continue;
+      ones += inst.type == Type::kI32 && function.values[inst.operands[1]].bits == 1 ? 1 : 0;
+    }
+  }
+  EXPECT_EQ(ones, 3u);
+}
+
+TEST(CoarsenWarps, SaysWhatStandsInTheWay) {
+  const auto obstacle = [](const std::string& body, std::uint32_t x = 32, std::uint32_t y = 4) {
+    Function function = prepared(kRegisters + "mov.u32 %r2, %tid.y;\n" + body + " ret;", x, y);
+    const std::string before = print(function);
+    const auto coarsened = coarsen(function, 2, kWarps);
+    EXPECT_EQ(print(function), before);
+    EXPECT_EQ(function.ntid[1], coarsened ? y / 2 : y);
+    return coarsened ? "" : coarsened.error();
+  };
+  const std::string store = "mad.wide.u32 %q1, %r2, 4, %q0;\n st.global.u32 [%q1], %r1;\n";
+  EXPECT_EQ(obstacle(store, 64, 2), "warps that are not rows of the block");
+  EXPECT_EQ(obstacle(store, 16, 4), "warps that are not rows of the block");
+  EXPECT_EQ(obstacle(store, 32, 3), "warps that are not rows of the block");
+  EXPECT_EQ(obstacle("$top: sub.u32 %r2, %r2, 1;\n setp.ne.u32 %p0, %r2, 0;\n @%p0 bra $top;\n"),
+            "branches on the warp's index");
+  EXPECT_EQ(obstacle("setp.lt.u32 %p0, %r2, %r0;\n @%p0 bra $end;\n bar.sync 0;\n$end:\n"),
+            "barriers by the warp's index");
+  EXPECT_EQ(obstacle("bar.sync 1, 64;\n" + store), "barriers of some warps");
+  EXPECT_EQ(obstacle("bar.red.popc.u32 %r3, 0, %p0;\n" + store), "barriers that reduce");
+  EXPECT_EQ(obstacle("atom.shared.add.u32 %r3, [0], %r2;\n"), "atomic operations");
+  EXPECT_EQ(obstacle("ld.volatile.shared.u32 %r3, [0];\n" + store), "volatile accesses");
+  EXPECT_EQ(obstacle("st.global.u32 [%q0], 1;\n"), "warps that all do the same");
+}
+
+// Of the first kernel two loads from shared memory, and what comes of them, are the same for all warps; of
+// the second what is loaded is the same for all blocks.
+TEST(Coarsen, JoinsWhatHasMoreInCommon) {
+  const std::string start = kRegisters +
+                            "mov.u32 %r2, %tid.y;\n mov.u32 %r3, %ctaid.x;\n shl.b32 %r4, %r1, 2;\n"
+                            " mad.lo.u32 %r5, %r2, 128, %r4;\n st.shared.u32 [%r5], %r1;\n bar.sync 0;\n";
+  const std::string end = "mad.wide.u32 %q1, %r6, 4, %q0;\n st.global.u32 [%q1], %r7;\n ret;";
+  Function tile = prepared(start +
+                               "ld.shared.u32 %r7, [%r4];\n ld.shared.u32 %r8, [%r4+128];\n"
+                               " mul.lo.u32 %r7, %r7, %r8;\n mad.lo.u32 %r6, %r3, 128, %r5;\n" +
+                               end,
+                           32, 4);
+  ASSERT_TRUE(coarsen(tile, 2));
+  EXPECT_EQ(tile.warps_at_a_time, 2u);
+  EXPECT_EQ(tile.blocks_at_a_time, 1u);
+
+  Function row =
+      prepared(kRegisters +
+                   "mov.u32 %r2, %tid.y;\n mov.u32 %r3, %ctaid.x;\n mad.lo.u32 %r4, %r2, 32, %r1;\n"
+                   " mad.wide.u32 %q1, %r4, 4, %q0;\n ld.global.u32 %r5, [%q1];\n"
+                   " mul.lo.u32 %r5, %r5, %r5;\n mad.wide.u32 %q1, %r3, 512, %q1;\n"
+                   " st.global.u32 [%q1], %r5;\n ret;",
+               32, 4);
+  ASSERT_TRUE(coarsen(row, 2));
+  EXPECT_EQ(row.blocks_at_a_time, 2u);
+  EXPECT_EQ(row.warps_at_a_time, 1u);
+  EXPECT_EQ(row.ntid[1], 4u);
+
+  const auto refused = coarsen(row, 2, {.blocks = false, .warps = false});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error(), "it is turned off");
 }
 
 // Two blocks lead to each other, and the start to both; verify() says so if a loop has more than one entry.

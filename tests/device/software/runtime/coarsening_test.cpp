@@ -1,5 +1,5 @@
-// Several blocks at a time give what one at a time gives: each block has its own index and shared memory,
-// grids need not come out even, and which code runs is the runtime's choice.
+// Several blocks or warps at a time give what one at a time gives: each block has its own index and shared
+// memory, each warp its row, grids need not come out even, and which code runs is the runtime's choice.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -91,14 +91,84 @@ $met:
 }
 )";
 
+// A block of rows: each row makes its own words, in a way that depends on the row, twice in a loop whose
+// barriers all rows come by, and mixes them with those of the row before. Some rows end early.
+constexpr const char* kRows = R"(
+.version 8.4
+.target sm_61
+.address_size 64
+.visible .entry rows(.param .u64 out)
+{
+ .reg .b32 %r<20>; .reg .b64 %q<4>; .reg .pred %p<8>;
+ .shared .align 4 .b32 words[1024];
+ mov.u32 %r0, %tid.x; mov.u32 %r1, %tid.y; mov.u32 %r2, %tid.z; mov.u32 %r3, %ntid.y;
+ mad.lo.u32 %r4, %r2, %r3, %r1;
+ mov.u32 %r6, %ntid.x;
+ mad.lo.u32 %r5, %r4, %r6, %r0;
+ mov.u32 %r6, %warpid;
+ mad.lo.u32 %r7, %r6, 77, %r0;
+ mov.u32 %r8, words;
+ mad.lo.u32 %r9, %r5, 4, %r8;
+ mov.u32 %r10, 0;
+$round:
+ and.b32 %r11, %r1, 3;
+ setp.eq.u32 %p0, %r11, 1;
+ @%p0 bra $turn;
+ setp.gt.u32 %p1, %r11, 1;
+ @%p1 xor.b32 %r7, %r7, 255;
+ setp.lt.u32 %p2, %r0, 9;
+ @%p2 bra $met;
+ mov.u32 %r12, %tid.y;
+ mov.u32 %r19, %ctaid.x;
+ mad.lo.u32 %r7, %r19, 1000, %r7;
+ add.u32 %r7, %r7, %r12;
+ bra $met;
+$turn:
+ and.b32 %r13, %r7, 7;
+$again:
+ mad.lo.u32 %r7, %r7, 3, 1;
+ setp.eq.u32 %p3, %r13, 0;
+ @%p3 bra $met;
+ sub.u32 %r13, %r13, 1;
+ bra $again;
+$met:
+ mov.u32 %r12, %tid.y;
+ mad.lo.u32 %r7, %r12, 5, %r7;
+ st.shared.u32 [%r9], %r7;
+ bar.sync 0;
+ setp.eq.u32 %p4, %r4, 0;
+ mov.u32 %r14, %r9;
+ @!%p4 sub.u32 %r14, %r9, 128;
+ ld.shared.u32 %r15, [%r14];
+ add.u32 %r7, %r7, %r15;
+ bar.sync 0;
+ add.u32 %r10, %r10, 1;
+ setp.lt.u32 %p5, %r10, 2;
+ @%p5 bra $round;
+ mov.u32 %r16, %ctaid.x;
+ setp.lt.u32 %p6, %r16, %r1;
+ @%p6 bra $end;
+ mov.u32 %r17, %ntid.z;
+ mul.lo.u32 %r17, %r17, %r3;
+ mov.u32 %r18, %ntid.x;
+ mul.lo.u32 %r17, %r17, %r18;
+ mad.lo.u32 %r18, %r16, %r17, %r5;
+ ld.param.u64 %q0, [out];
+ mad.wide.u32 %q1, %r18, 4, %q0;
+ st.global.u32 [%q1], %r7;
+$end:
+ ret;
+}
+)";
+
 std::vector<std::uint32_t> outcome(KernelRunner& runner, const char* kernel, Dim grid) {
   return words_stored(runner, kernel, grid, {kThreads, 1, 1}, std::size_t{grid.x} * grid.y * kThreads);
 }
 
-std::unique_ptr<device::Backend> backend_that(bool always_coarsens) {
+std::unique_ptr<device::Backend> backend_that(bool always_coarsens, software::jit::Passes passes = {}) {
   auto backend = software::make_backend(
       {.memory_bytes = std::uint64_t{1} << 28, .threads = 2, .always_coarsen = always_coarsens},
-      software::make_jit_compiler({.verify = true}));
+      software::make_jit_compiler({.passes = passes, .verify = true}));
   EXPECT_TRUE(backend) << backend.error().reason;
   return std::move(*backend);
 }
@@ -138,13 +208,37 @@ TEST(Coarsening, BlocksThatPartGiveWhatTheOracleGives) {
   EXPECT_NE(counts_of(runner).find("blocks_at_a_time 4\n"), std::string::npos) << counts_of(runner);
 }
 
+// Of blocks of six rows two go together, of three none.
+TEST(Coarsening, WarpsGiveWhatTheOracleGives) {
+  const struct {
+    Dim block;
+    const char* at_a_time;
+  } shapes[] = {{{32, 2, 1}, "warps_at_a_time 2\n"}, {{32, 4, 1}, "warps_at_a_time 4\n"},
+                {{32, 8, 1}, "warps_at_a_time 4\n"}, {{32, 6, 1}, "warps_at_a_time 2\n"},
+                {{32, 4, 3}, "warps_at_a_time 4\n"}, {{32, 3, 1}, "warps_at_a_time 1\n"},
+                {{64, 4, 1}, "warps_at_a_time 1\n"}};
+  for (const auto& [block, at_a_time] : shapes) {
+    SCOPED_TRACE(at_a_time);
+    const auto backend = backend_that(true, software::jit::passes_without("coarsening"));
+    DeviceRunner runner(*backend);
+    OracleRunner oracle;
+    ASSERT_EQ(runner.load(kRows, "rows.ptx"), "");
+    ASSERT_EQ(oracle.load(kRows, "rows.ptx"), "");
+    const Dim grid{7, 1, 1};
+    const std::size_t words = std::size_t{grid.x} * block.x * block.y * block.z;
+    EXPECT_EQ(words_stored(runner, "rows", grid, block, words),
+              words_stored(oracle, "rows", grid, block, words));
+    EXPECT_NE(counts_of(runner).find(at_a_time), std::string::npos) << counts_of(runner);
+  }
+}
+
 // Says that a warp of four blocks keeps more at barriers than there is room for.
 class GreedyForFour final : public software::KernelCompiler {
  public:
   Outcome compile(const software::ptx::Module& module, std::string_view kernel,
                   const software::jit::LaunchShape& shape) override {
     struct Greedy : software::jit::CompiledKernel {};
-    if (shape.blocks_at_a_time < 4) return jit_->compile(module, kernel, shape);
+    if (shape.at_a_time < 4) return jit_->compile(module, kernel, shape);
     auto compiled = std::make_shared<Greedy>();
     compiled->frame_bytes = software::WarpFrames::kMostBytes + 1;
     return compiled;
@@ -185,8 +279,8 @@ TEST(KernelCodes, TheFastestIsChosenWhenAllAreMeasured) {
   struct Compiled : software::jit::CompiledKernel {};
   software::KernelCodes codes(std::make_shared<Compiled>());
   EXPECT_EQ(codes.chosen(), 0U);
-  codes.add(std::make_shared<Compiled>(), 2);
-  codes.add(std::make_shared<Compiled>(), 4);
+  codes.add(std::make_shared<Compiled>());
+  codes.add(std::make_shared<Compiled>());
   const std::uint64_t nanoseconds[] = {900, 500, 700};
   for (std::uint32_t part = 0; part < software::KernelCodes::kPartsMeasured; ++part) {
     EXPECT_GE(codes.chosen(), codes.count());

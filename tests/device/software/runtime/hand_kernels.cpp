@@ -228,7 +228,7 @@ const HandKernel* find_hand_kernel(std::string_view name) {
 
 KernelCompiler::Outcome HandCompiler::compile(const ptx::Module&, std::string_view kernel,
                                               const jit::LaunchShape& shape) {
-  if (shape.blocks_at_a_time != 1)
+  if (shape.at_a_time != 1)
     return std::unexpected(jit::Error{jit::ErrorKind::kUnsupported, "one block at a time"});
   const HandKernel* found = find_hand_kernel(kernel);
   const std::lock_guard lock(mutex_);

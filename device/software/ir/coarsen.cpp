@@ -1,9 +1,10 @@
-// Neighbouring blocks become one: what depends on ctaid.x is there once for each, side by side, and the rest
-// once for all. What a block costs before it comes to its own data is shared, and the processor gets several
-// independent chains of work. Where blocks may go different ways, they do so in turn, one behind the other
-// until all have come to where the ways meet.
+// Neighbouring blocks, or warps of a block, are joined: what depends on ctaid.x, or on which warp it is, is
+// there once for each member, side by side, and the rest once for all. What a member costs before it comes to
+// its own data is shared, and the processor gets several independent chains of work. Where members may go
+// different ways, they do so in turn, one behind the other until all have come to where the ways meet.
 #include <algorithm>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "device/software/ir/cfg.h"
@@ -14,17 +15,22 @@ namespace vgpu::software::ir {
 
 namespace {
 
+enum class Member : std::uint8_t { kBlock, kWarp };
+
 bool is_of_shared_memory(const Instruction& inst) {
   return (inst.op == Op::kLoad || inst.op == Op::kStore) && inst.space == Space::kShared;
 }
 
-bool is_block_index(const Instruction& inst) {
-  return inst.op == Op::kSpecial &&
-         static_cast<ptx::SpecialRegister>(inst.imm) == ptx::SpecialRegister::kCtaidX;
+// Which of the members it is.
+bool is_index(const Instruction& inst, Member member) {
+  using SR = ptx::SpecialRegister;
+  if (inst.op != Op::kSpecial) return false;
+  const auto reg = static_cast<SR>(inst.imm);
+  return member == Member::kBlock ? reg == SR::kCtaidX : reg == SR::kTidY || reg == SR::kWarpid;
 }
 
-// What blocks cannot do in one place, or not at the same time.
-const char* obstacle(const Instruction& inst) {
+// What members cannot do in one place, or not at the same time.
+const char* obstacle(const Function& function, const Instruction& inst, Member member) {
   if (inst.is_volatile) return "volatile accesses";
   switch (inst.op) {
     case Op::kAtomic:
@@ -32,7 +38,7 @@ const char* obstacle(const Instruction& inst) {
       return "atomic operations";
     case Op::kSharedWindow:
     case Op::kSharedEnd:
-      return "generic addresses of shared memory";
+      return member == Member::kBlock ? "generic addresses of shared memory" : nullptr;
     case Op::kLocalWindow:
     case Op::kLocalStart:
     case Op::kLocalEnd:
@@ -45,7 +51,8 @@ const char* obstacle(const Instruction& inst) {
     case Op::kStore:
       return inst.space == Space::kLocal ? "local memory" : nullptr;
     case Op::kBarrier:
-      return inst.sub == static_cast<std::uint8_t>(BarrierKind::kSync) ? nullptr : "barriers that reduce";
+      if (inst.sub != static_cast<std::uint8_t>(BarrierKind::kSync)) return "barriers that reduce";
+      return member == Member::kBlock || waits_for_all(function, inst) ? nullptr : "barriers of some warps";
     default:
       return nullptr;
   }
@@ -53,34 +60,52 @@ const char* obstacle(const Instruction& inst) {
 
 class Coarsening {
  public:
-  Coarsening(Function& function, std::uint32_t factor) : function_(function), factor_(factor) {}
+  Coarsening(Function& function, std::uint32_t factor, Member member)
+      : function_(function), factor_(factor), member_(member) {}
 
-  std::expected<void, std::string> run() {
-    if (function_.local_bytes != 0) return std::unexpected("local memory");
+  // What stands in the way; nullptr: nothing. The function stays as it is.
+  const char* find_obstacle() {
+    if (member_ == Member::kWarp && (function_.ntid[0] != kWarpSize || function_.ntid[1] % factor_ != 0))
+      return "warps that are not rows of the block";
+    if (function_.local_bytes != 0) return "local memory";
     for (const Block& block : function_.blocks) {
       for (const InstructionId id : block.body) {
-        if (const char* reason = obstacle(function_.instructions[id])) return std::unexpected(reason);
+        const char* reason = obstacle(function_, function_.instructions[id], member_);
+        if (reason != nullptr) return reason;
       }
     }
-    if (const char* reason = find_what_differs()) return std::unexpected(reason);
-    if (std::ranges::find(differs_, true) == differs_.end() && !stores_to_shared_memory_)
-      return std::unexpected("blocks that all do the same");
+    if (const char* reason = find_what_differs()) return reason;
+    weigh_copied();
+    return copies_effects_ ? nullptr : of_member("blocks that all do the same", "warps that all do the same");
+  }
+
+  // The weight of what each member has of its own. After find_obstacle().
+  [[nodiscard]] double copied() const { return copied_; }
+
+  // If nothing stands in the way.
+  void run() {
+    if (member_ == Member::kWarp) number_warps();
     make_copies();
     place_copies();
     for (const Detour& detour : detours_) take_in_turn(detour);
-    return {};
+    (member_ == Member::kBlock ? function_.blocks_at_a_time : function_.warps_at_a_time) = factor_;
   }
 
  private:
-  // The ways from a branch on which blocks may part to where they meet.
+  // The ways from a branch on which members may part to where they meet.
   struct Detour {
     BlockId branch = kNone;
     BlockId meeting = kNone;
     std::vector<BlockId> blocks;  // between the two
   };
 
-  [[nodiscard]] bool is_each_blocks(const Instruction& inst) const {
-    return is_block_index(inst) || is_of_shared_memory(inst) || on_detour_[inst.block] ||
+  // Each member's own by itself: which it is, and shared memory where members are blocks.
+  [[nodiscard]] bool is_of_member(const Instruction& inst) const {
+    return is_index(inst, member_) || (member_ == Member::kBlock && is_of_shared_memory(inst));
+  }
+
+  [[nodiscard]] bool is_each_members(const Instruction& inst) const {
+    return is_of_member(inst) || on_detour_[inst.block] ||
            std::ranges::any_of(inst.operands, [&](ValueId operand) { return differs_[operand]; });
   }
 
@@ -95,7 +120,7 @@ class Coarsening {
       changed = false;
       const auto visit = [&](InstructionId id) {
         const Instruction& inst = function_.instructions[id];
-        if (inst.results.empty() || differs_[inst.results[0]] || !is_each_blocks(inst)) return;
+        if (inst.results.empty() || differs_[inst.results[0]] || !is_each_members(inst)) return;
         for (const ValueId result : inst.results) differs_[result] = true;
         changed = true;
       };
@@ -106,7 +131,8 @@ class Coarsening {
         const bool parts = block.terminator == Terminator::kBranch && differs_[block.condition];
         if (!parts || on_detour_[id] || std::ranges::find(detours_, id, &Detour::branch) != detours_.end())
           continue;
-        if (!add_detour(id)) return "branches on the block's index";
+        if (!add_detour(id))
+          return of_member("branches on the block's index", "branches on the warp's index");
         changed = true;
       }
     }
@@ -115,11 +141,65 @@ class Coarsening {
     for (const BlockId id : order) {
       for (const InstructionId inst : function_.blocks[id].body) {
         const Instruction& each = function_.instructions[inst];
-        if (each.op == Op::kBarrier && is_each_blocks(each)) return "barriers by the block's index";
-        stores_to_shared_memory_ |= each.op == Op::kStore && is_of_shared_memory(each);
+        if (each.op == Op::kBarrier && is_each_members(each))
+          return of_member("barriers by the block's index", "barriers by the warp's index");
       }
     }
     return nullptr;
+  }
+
+  [[nodiscard]] const char* of_member(const char* block, const char* warp) const {
+    return member_ == Member::kBlock ? block : warp;
+  }
+
+  // What is done in a loop counts ten times as much as what is done around it.
+  void weigh_copied() {
+    std::vector<double> weights(function_.blocks.size(), 1);
+    for (const Loop& loop : find_loops(function_)) {
+      for (BlockId id = 0; id < weights.size(); ++id) weights[id] *= loop.contains[id] ? 10 : 1;
+    }
+    for (BlockId block = 0; block < function_.blocks.size(); ++block) {
+      for (const InstructionId id : function_.blocks[block].body) {
+        const Instruction& inst = function_.instructions[id];
+        if (!is_each_members(inst)) continue;
+        copied_ += weights[block];
+        copies_effects_ |= has_effect(inst);
+      }
+    }
+  }
+
+  // Which warp it is was the number of the row; now that is the number of the group times `factor`, and the
+  // warp's in the group, for which the first member's stands until there are copies.
+  void number_warps() {
+    for (std::uint32_t which = 0; which < factor_; ++which)
+      numbers_.push_back(function_.constant(Type::kI32, which));
+    const ValueId factor = function_.constant(Type::kI32, factor_);
+    is_warp_index_.assign(function_.instructions.size(), false);
+    for (BlockId block = 0; block < function_.blocks.size(); ++block) {
+      std::vector<InstructionId> body;
+      for (const InstructionId id : function_.blocks[block].body) {
+        if (is_index(function_.instructions[id], member_)) {
+          Instruction group = function_.instructions[id];
+          group.results.clear();
+          body.push_back(function_.create(group, 1));
+          Instruction first = group;
+          first.op = Op::kMul;
+          first.imm = 0;
+          first.operands = {function_.instructions[body.back()].results[0], factor};
+          body.push_back(function_.create(std::move(first), 1));
+          Instruction& number = function_.instructions[id];
+          number.op = Op::kAdd;
+          number.imm = 0;
+          number.operands = {function_.instructions[body.back()].results[0], numbers_[0]};
+          is_warp_index_[id] = true;
+        }
+        body.push_back(id);
+      }
+      function_.blocks[block].body = std::move(body);
+      differs_.resize(function_.values.size(), on_detour_[block]);
+    }
+    is_warp_index_.resize(function_.instructions.size());
+    function_.ntid[1] /= factor_;
   }
 
   // False: the ways do not meet, or somebody else comes in between.
@@ -147,7 +227,7 @@ class Coarsening {
     return true;
   }
 
-  // own_[k][v]: what the value v of the first block is in block k; copies_[k][i]: likewise of instructions.
+  // own_[k][v]: what the value v of the first member is in member k; copies_[k][i]: likewise of instructions.
   void make_copies() {
     const std::size_t values = function_.values.size();
     const std::size_t instructions = function_.instructions.size();
@@ -159,9 +239,10 @@ class Coarsening {
       if (which == 0) continue;
       const auto copy = [&](InstructionId id) {
         Instruction made = function_.instructions[id];
-        if (!is_each_blocks(made)) return;
         const std::vector<ValueId> results = std::exchange(made.results, {});
-        if (is_block_index(made) || is_of_shared_memory(made)) made.of_block = which;
+        if (results.empty() ? !is_each_members(made) : !differs_[results[0]]) return;
+        if (member_ == Member::kBlock && is_of_member(made)) made.of_block = which;
+        if (member_ == Member::kWarp && is_warp_index_[id]) made.operands[1] = numbers_[which];
         copies_[which][id] = function_.create(std::move(made), static_cast<std::uint32_t>(results.size()));
         for (std::size_t i = 0; i < results.size(); ++i)
           own[results[i]] = function_.instructions[copies_[which][id]].results[i];
@@ -177,7 +258,7 @@ class Coarsening {
     }
   }
 
-  // Behind the first block's instruction, where all blocks go together.
+  // Behind the first member's instruction, where all go together.
   void place_copies() {
     for (BlockId id = 0; id < on_detour_.size(); ++id) {
       if (on_detour_[id]) continue;
@@ -201,7 +282,7 @@ class Coarsening {
     return static_cast<BlockId>(function_.blocks.size() - 1);
   }
 
-  // Each block's own copy of the detour's blocks, and behind them a join, from which the next block sets out.
+  // Each member's own copy of the detour's blocks, and behind them a join, from which the next one sets out.
   void take_in_turn(const Detour& detour) {
     const auto is_inside = [&](BlockId id) {
       return id == detour.branch || std::ranges::find(detour.blocks, id) != detour.blocks.end();
@@ -233,7 +314,7 @@ class Coarsening {
       const BlockId join = join_of(which);
       for (const std::size_t slot : slots) function_.blocks[join].preds.push_back(place[which][before[slot]]);
     }
-    const std::vector<InstructionId> phis = function_.blocks[detour.meeting].phis;  // of all blocks
+    const std::vector<InstructionId> phis = function_.blocks[detour.meeting].phis;  // of all members
     for (const InstructionId phi : phis) {
       const auto owner = [&] {
         for (std::uint32_t which = 1; which < factor_; ++which) {
@@ -258,7 +339,7 @@ class Coarsening {
     }
     function_.blocks[detour.meeting].preds = std::move(preds);
 
-    // The copies of the blocks, then all edges of the first block's.
+    // The copies of the blocks, then all edges of the first member's.
     const Block branch = function_.blocks[detour.branch];
     for (std::uint32_t which = factor_; which-- > 0;) {
       const auto moved = [&](std::vector<BlockId> ids) {
@@ -293,19 +374,37 @@ class Coarsening {
 
   Function& function_;
   std::uint32_t factor_;
+  Member member_;
+  double copied_ = 0;
+  bool copies_effects_ = false;
+  std::vector<ValueId> numbers_;     // of the warps of a group: 0, 1, …
+  std::vector<bool> is_warp_index_;  // instructions whose second operand is one of these
   std::vector<BlockId> post_;
-  std::vector<bool> differs_;    // values that are not the same in all blocks
-  std::vector<bool> on_detour_;  // blocks that each takes by itself
+  std::vector<bool> differs_;    // values that are not the same in all members
+  std::vector<bool> on_detour_;  // blocks that each member takes by itself
   std::vector<Detour> detours_;
-  bool stores_to_shared_memory_ = false;
   std::vector<std::vector<ValueId>> own_;
   std::vector<std::vector<InstructionId>> copies_;
 };
 
 }  // namespace
 
-std::expected<void, std::string> coarsen_grid(Function& function, std::uint32_t factor) {
-  return Coarsening(function, factor).run();
+std::expected<void, std::string> coarsen(Function& function, std::uint32_t factor, Members allowed) {
+  std::optional<Coarsening> best;
+  std::string reason = "it is turned off";
+  for (const auto& [member, is_allowed] :
+       {std::pair(Member::kBlock, allowed.blocks), std::pair(Member::kWarp, allowed.warps)}) {
+    if (!is_allowed) continue;
+    Coarsening candidate(function, factor, member);
+    if (const char* obstacle = candidate.find_obstacle()) {
+      reason = obstacle;
+    } else if (!best || candidate.copied() < best->copied()) {
+      best.emplace(std::move(candidate));
+    }
+  }
+  if (!best) return std::unexpected(std::move(reason));
+  best->run();
+  return {};
 }
 
 }  // namespace vgpu::software::ir
