@@ -17,6 +17,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -73,6 +74,13 @@ struct KernelReport {
   std::string counts;  // lines "name value"
 };
 
+// The launches that the guest has put behind the one that is being executed, as far as they are there: gives
+// each to the callback, in their order, until it returns false. They are the guest's word and no more:
+// another command than that may come, or none.
+using OnUpcomingLaunch =
+    std::function<bool(const protocol::LaunchRequest&, std::span<const std::byte> parameters)>;
+using UpcomingLaunches = std::function<void(const OnUpcomingLaunch&)>;
+
 class Context {
  public:
   virtual ~Context() = default;  // frees everything the context holds
@@ -120,6 +128,9 @@ class Context {
   // Execution. `parameters` is the packed block.
   virtual Result<void> launch(uint32_t stream, const protocol::LaunchRequest& request,
                               std::span<const std::byte> parameters) = 0;
+  // Whom launch() may ask for what comes next: a backend that compiles can begin with that. Before the first
+  // launch; it is asked within launch() alone. Ignored by a backend that has no use for it.
+  virtual void set_upcoming([[maybe_unused]] UpcomingLaunches upcoming) {}
   virtual Result<void> gemm(uint32_t stream, const protocol::GemmRequest& request) = 0;
   virtual Result<void> trsm_batched(uint32_t stream, const protocol::TrsmBatchedRequest& request) = 0;
 

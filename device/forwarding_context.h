@@ -74,6 +74,7 @@ class ForwardingContext : public Context {
                       std::span<const std::byte> parameters) override {
     return inner_->launch(stream, request, parameters);
   }
+  void set_upcoming(UpcomingLaunches upcoming) override { inner_->set_upcoming(std::move(upcoming)); }
   Result<void> gemm(uint32_t stream, const protocol::GemmRequest& request) override {
     return inner_->gemm(stream, request);
   }

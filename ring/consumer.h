@@ -119,6 +119,13 @@ class Consumer {
     return limit;
   }
 
+  // One that reads on from here for itself: to look at what is to come.
+  Consumer ahead() const noexcept {
+    Consumer copy = *this;
+    copy.flushes_ = false;  // those lines are not done with
+    return copy;
+  }
+
   // Everything before it has been copied out: what the caller stores as ConsumerBlock::consumed (release),
   // now and then: at the latest when it finds the ring empty, and before a quarter of the ring is kept back.
   uint64_t position() const noexcept { return position_; }

@@ -248,6 +248,7 @@ void ChannelServer::begin_owner() {
     owner_dead_.store(false, std::memory_order_relaxed);
     served_nonce_.store(owner.nonce, std::memory_order_relaxed);
   }
+  context_->set_upcoming([this](const OnUpcomingLaunch& on_launch) { look_ahead(on_launch); });
   consumer_ = ring::Consumer(view_.ring);
   progress_position_ = given_back_ = 0;
   deferred_errors_ = 0;
@@ -308,6 +309,17 @@ bool ChannelServer::serve_batch() {
   if (taken == 0) return false;  // interrupted
   finish_batch(/*ring_empty=*/!consumer_.ready());
   return true;
+}
+
+// From behind the record that is being executed on. What is wrong there is told when its turn comes.
+void ChannelServer::look_ahead(const OnUpcomingLaunch& on_launch) const {
+  ring::Consumer ahead = consumer_.ahead();
+  alignas(8) std::byte record[ring::kMaxRecordBytes];
+  while (ahead.position() - consumer_.position() < consumer_.capacity()) {
+    const auto bytes = ahead.try_read(record);
+    if (!bytes || *bytes == 0) return;
+    if (!executor_->peek(std::span<const std::byte>(record).first(*bytes), on_launch)) return;
+  }
 }
 
 void ChannelServer::finish_batch(bool ring_empty) {

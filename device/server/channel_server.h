@@ -95,6 +95,7 @@ class ChannelServer {
   void begin_owner();
   void end_owner() noexcept;
   bool serve_batch();
+  void look_ahead(const OnUpcomingLaunch& on_launch) const;
   void execute_one(std::span<const std::byte> record, uint64_t position);
   void answer(const Executor::Outcome& outcome, uint64_t position);
   void finish_batch(bool ring_empty);

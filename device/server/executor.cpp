@@ -22,6 +22,14 @@ std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
+// Takes commands from protocol::dispatch as an executor does, and only looks at launches.
+struct Peeking {
+  const OnUpcomingLaunch& on_launch;
+  bool go_on = true;
+  void on(const protocol::LaunchRequest& r, std::span<const std::byte> tail) { go_on = on_launch(r, tail); }
+  void on(const auto&, std::span<const std::byte>) {}
+};
+
 }  // namespace
 
 Executor::Executor(Context& context, const ExecutorConfig& config, Counters& counters)
@@ -80,6 +88,14 @@ Executor::Outcome Executor::execute(std::span<const std::byte> record) {
   outcome.reply = reply_;
   outcome.reason = std::move(reason_);
   return outcome;
+}
+
+bool Executor::peek(std::span<const std::byte> record, const OnUpcomingLaunch& on_launch) const {
+  Peeking peeking{on_launch};
+  ring::RecordHeader header;
+  std::memcpy(&header, record.data(), sizeof header);
+  protocol::dispatch(header.opcode, record.subspan(sizeof header), config_.limits, peeking);
+  return peeking.go_on;
 }
 
 Executor::Outcome Executor::finish() {

@@ -52,6 +52,9 @@ class Executor {
   };
   // `record`: a whole record with its header, in memory that nobody else changes.
   Outcome execute(std::span<const std::byte> record);
+  // Gives the record to the callback, if it is a launch that passes the checks. What the callback returns;
+  // true for any other record. Nothing is executed. `record` as in execute(), with a header.
+  bool peek(std::span<const std::byte> record, const OnUpcomingLaunch& on_launch) const;
   // Lets everything the backend was handed finish; its error, if one came out.
   Outcome finish();
 

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstring>
+#include <exception>
 #include <future>
 #include <system_error>
 #include <thread>
@@ -20,9 +21,19 @@ namespace {
 constexpr uint64_t kGridWorkspaceBytes = 256;
 // A kernel that has run this long is compiled for several blocks or warps at a time.
 constexpr uint64_t kWorthCoarsening = 20'000'000;  // ns
+// Kernels that are announced at a time.
+constexpr std::size_t kMostAhead = 64;
 
 std::unexpected<Error> refuse(Status status, std::string_view kernel, std::string why) {
   return std::unexpected(Error{status, fmt::format("launch of {}: {}", kernel, why)});
+}
+
+jit::LaunchShape shape_of(LoadedFunction& kernel, const protocol::LaunchRequest& request,
+                          std::span<const std::byte> parameters) {
+  auto shape = jit::LaunchShape::of({request.block_x, request.block_y, request.block_z},
+                                    {request.grid_x, request.grid_y, request.grid_z});
+  shape.null_params = kernel.null_params(parameters);
+  return shape;
 }
 
 CoarserCodes compile_coarser(KernelCompiler& compiler, const ptx::Module& module, const std::string& kernel,
@@ -124,6 +135,24 @@ Result<void> SoftwareContext::coarsen_if_worth_it(const LoadedFunction& kernel, 
   return {};
 }
 
+void SoftwareContext::compile_ahead(LoadedFunction& needed, const jit::LaunchShape& needed_shape) {
+  if (!upcoming_ || !ahead_.available()) return;
+  CompileAhead::Kernels coming;
+  try {
+    // This thread asks for it next; whoever else will want it waits for that.
+    (void)needed.announce(*device_.compiler, needed_shape);
+    upcoming_([&](const protocol::LaunchRequest& request, std::span<const std::byte> parameters) {
+      const auto kernel = function(request.function);
+      if (!kernel || !check_launch(**kernel, request, parameters.size())) return true;
+      auto announced = (*kernel)->announce(*device_.compiler, shape_of(**kernel, request, parameters));
+      if (announced) coming.push_back(std::move(announced));
+      return coming.size() < kMostAhead;
+    });
+    ahead_.start(std::move(coming));
+  } catch (const std::exception&) {  // no memory: each is compiled when its turn comes
+  }
+}
+
 Result<void> SoftwareContext::launch(uint32_t stream, const protocol::LaunchRequest& request,
                                      std::span<const std::byte> parameters) {
   if (auto ok = usable(stream); !ok) return ok;
@@ -134,11 +163,15 @@ Result<void> SoftwareContext::launch(uint32_t stream, const protocol::LaunchRequ
 
   const uint32_t ntid[3] = {request.block_x, request.block_y, request.block_z};
   const uint32_t nctaid[3] = {request.grid_x, request.grid_y, request.grid_z};
-  auto shape = jit::LaunchShape::of(ntid, nctaid);
-  shape.null_params = kernel.null_params(parameters);
-  const auto code = kernel.code(*device_.compiler, shape);
-  if (!code) return std::unexpected(code.error());
-  KernelCodes& codes = (*code)->codes;
+  const auto shape = shape_of(kernel, request, parameters);
+  LoadedFunction::Code* code = kernel.find_code(shape);
+  if (code == nullptr) {
+    compile_ahead(kernel, shape);
+    const auto compiled = kernel.compile(*device_.compiler, shape);
+    if (!compiled) return std::unexpected(compiled.error());
+    code = *compiled;
+  }
+  KernelCodes& codes = code->codes;
   const jit::CompiledKernel& compiled = codes.one();
   const uint64_t shared_bytes = uint64_t{compiled.dynamic_shared_offset} + request.shared_bytes;
   if (shared_bytes > kMaxSharedBytes || compiled.local_bytes > kMaxLocalBytes) {
@@ -158,7 +191,7 @@ Result<void> SoftwareContext::launch(uint32_t stream, const protocol::LaunchRequ
   plan.kernel = kernel.name();
   plan.print = &device_.print;
   plan.stop = &stop_;
-  plan.nanoseconds_per_block = &(*code)->nanoseconds_per_block;
+  plan.nanoseconds_per_block = &code->nanoseconds_per_block;
 
   if (!parameters.empty()) std::memcpy(parameters_.data(), parameters.data(), parameters.size());
   BlockState& state = plan.prototype;
@@ -173,9 +206,9 @@ Result<void> SoftwareContext::launch(uint32_t stream, const protocol::LaunchRequ
 
   device_.launches.fetch_add(1, std::memory_order_relaxed);
   device_.blocks.fetch_add(plan.blocks, std::memory_order_relaxed);
-  if (!(*code)->record) (*code)->record = device_.kernels.record(kernel.name(), (*code)->shape, compiled);
-  if (auto ok = coarsen_if_worth_it(kernel, **code, nctaid[0] > 1 || ntid[1] > 1); !ok) return ok;
-  const TimedLaunch timed(*(*code)->record, plan.blocks, &codes);
+  if (!code->record) code->record = device_.kernels.record(kernel.name(), code->shape, compiled);
+  if (auto ok = coarsen_if_worth_it(kernel, *code, nctaid[0] > 1 || ntid[1] > 1); !ok) return ok;
+  const TimedLaunch timed(*code->record, plan.blocks, &codes);
   if ((request.flags & protocol::kLaunchCooperative) == 0) return keep(device_.launcher->run(plan, runner_));
 
   const uint64_t resident =

@@ -274,15 +274,27 @@ uint64_t LoadedFunction::null_params(std::span<const std::byte> parameters) {
   return nulls;
 }
 
-Result<LoadedFunction::Code*> LoadedFunction::code(KernelCompiler& compiler, const jit::LaunchShape& shape) {
-  const auto found = std::find_if(codes_.begin(), codes_.end(), [&shape](const std::unique_ptr<Code>& code) {
-    return code->shape == shape;
-  });
-  if (found != codes_.end()) {
-    std::rotate(codes_.begin(), found, found + 1);
-    return codes_.front().get();
-  }
-  auto compiled = compiler.compile(module_->ptx(), name_, shape);
+LoadedFunction::Code* LoadedFunction::find_code(const jit::LaunchShape& shape) {
+  const auto found =
+      std::ranges::find(codes_, shape, [](const auto& code) -> const auto& { return code->shape; });
+  if (found == codes_.end()) return nullptr;
+  std::rotate(codes_.begin(), found, found + 1);
+  return codes_.front().get();
+}
+
+std::shared_ptr<ComingKernel> LoadedFunction::announce(KernelCompiler& compiler,
+                                                       const jit::LaunchShape& shape) {
+  const bool is_known = find_code(shape) != nullptr || coming_.size() >= kMaxCodesPerFunction ||
+                        std::ranges::find(coming_, shape, &ComingKernel::shape) != coming_.end();
+  if (is_known) return nullptr;
+  return coming_.emplace_back(std::make_shared<ComingKernel>(compiler, module_->shared_ptx(), name_, shape));
+}
+
+Result<LoadedFunction::Code*> LoadedFunction::compile(KernelCompiler& compiler,
+                                                      const jit::LaunchShape& shape) {
+  const auto coming = std::ranges::find(coming_, shape, &ComingKernel::shape);
+  auto compiled = coming == coming_.end() ? compiler.compile(module_->ptx(), name_, shape) : (*coming)->get();
+  if (coming != coming_.end()) coming_.erase(coming);
   if (!compiled) return std::unexpected(from(compiled.error(), name_));
   if (codes_.size() >= kMaxCodesPerFunction) codes_.pop_back();
   codes_.insert(codes_.begin(),

@@ -13,6 +13,7 @@
 #include "device/backend.h"
 #include "device/software/jit/jit.h"
 #include "device/software/ptx/ast.h"
+#include "device/software/runtime/compile_ahead.h"
 #include "device/software/runtime/device_memory.h"
 #include "device/software/runtime/kernel_codes.h"
 #include "device/software/runtime/kernel_compiler.h"
@@ -75,8 +76,13 @@ class LoadedFunction {
   // Which of the parameters that the kernel asks for it are null (jit::LaunchShape::null_params). Launches
   // are told apart by that up to a number of kinds; 0 for those of any other.
   uint64_t null_params(std::span<const std::byte> parameters);
-  // Compiles at the first use of a shape. The result lives as long as the function.
-  Result<Code*> code(KernelCompiler& compiler, const jit::LaunchShape& shape);
+  // Such code will be wanted: what is to be compiled for that; nullptr: it is there, or was announced.
+  std::shared_ptr<ComingKernel> announce(KernelCompiler& compiler, const jit::LaunchShape& shape);
+  // The code for this shape, until compile() is called for another or the function ends; nullptr: it is not
+  // there.
+  Code* find_code(const jit::LaunchShape& shape);
+  // Makes it be there, by what was announced if it was.
+  Result<Code*> compile(KernelCompiler& compiler, const jit::LaunchShape& shape);
 
  private:
   LoadedFunction() = default;
@@ -88,6 +94,7 @@ class LoadedFunction {
   uint64_t null_tested_ = 0;                  // ptx::null_tested_words
   std::vector<uint64_t> null_patterns_;       // what null_params() has said
   std::vector<std::unique_ptr<Code>> codes_;  // most recently used first
+  CompileAhead::Kernels coming_;              // announced, and not asked for yet
 };
 
 }  // namespace vgpu::software

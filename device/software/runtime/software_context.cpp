@@ -53,7 +53,8 @@ SoftwareContext::SoftwareContext(SoftwareDevice& device, const device::Quota& qu
       budget_(device.memory, quota.memory_bytes),
       memory_(*device.window, budget_, ranges_, quota.allocations),
       virtual_(*device.window, *device.store, budget_, ranges_, quota.allocations),
-      runner_(*device.window) {}
+      runner_(*device.window),
+      ahead_(device.launcher->threads() > 1 ? device.launcher->threads() : 0) {}
 
 SoftwareContext::~SoftwareContext() {
   // Modules free their variables in memory_, which outlives them only in this order.

@@ -56,6 +56,7 @@ class SoftwareContext final : public device::Context {
 
   Result<void> launch(uint32_t stream, const protocol::LaunchRequest& request,
                       std::span<const std::byte> parameters) override;
+  void set_upcoming(device::UpcomingLaunches upcoming) override { upcoming_ = std::move(upcoming); }
   Result<device::KernelReport> kernel_figures(uint32_t index) override {
     return device_.kernels.report(index);
   }
@@ -84,9 +85,11 @@ class SoftwareContext final : public device::Context {
   Result<LoadedFunction*> function(uint32_t handle) const;
   Result<void> check_launch(const LoadedFunction& function, const protocol::LaunchRequest& request,
                             std::size_t parameter_bytes) const;
-  // The block that grid-wide barriers of a cooperative launch meet at, ready for use.
   Result<void> coarsen_if_worth_it(const LoadedFunction& kernel, LoadedFunction::Code& code,
                                    bool has_several);
+  // Has kernels compiled that the launches behind the one that needs this code are going to need.
+  void compile_ahead(LoadedFunction& needed, const jit::LaunchShape& needed_shape);
+  // The block that grid-wide barriers of a cooperative launch meet at, ready for use.
   Result<uint64_t> grid_workspace();
 
   SoftwareDevice& device_;
@@ -102,6 +105,8 @@ class SoftwareContext final : public device::Context {
   WindowRange bulk_;
   BlockRunner runner_;
   uint64_t grid_workspace_ = 0;
+  device::UpcomingLaunches upcoming_;
+  CompileAhead ahead_;  // as many threads as run blocks; none for one
   uint64_t launches_ = 0;
   // A launch's parameter block, with the readable bytes behind it that compiled code may touch.
   alignas(64) std::array<std::byte, protocol::kMaxParameterBytes + 64> parameters_{};

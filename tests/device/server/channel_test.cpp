@@ -79,6 +79,57 @@ TEST(Channel, AllRoomIsGivenBackWhereverABatchEnds) {
   }
 }
 
+LaunchRequest launch_of(uint32_t function) {
+  LaunchRequest launch = kLaunch;
+  launch.function = function;
+  return launch;
+}
+
+// Also where the ring begins anew; until the backend has seen enough.
+TEST(Channel, ALaunchSeesTheLaunchesBehindIt) {
+  TestDevice device;
+  auto guest = attach(device);
+  std::vector<uint32_t> expected;
+  const uint64_t almost = guest->view().ring.size() - 1024;
+  while (guest->producer().position() % guest->view().ring.size() < almost) guest->send(kLaunch);
+  ASSERT_TRUE(guest->synchronize());
+  const int before = device.backend.state.calls("launch");
+  guest->send(launch_of(testing::kLookingFunction));
+  for (uint32_t i = 1; i <= 40; ++i) {
+    guest->send(launch_of(i));
+    expected.push_back(i);
+    guest->send(MemFreeRequest{.address = 0});
+    LaunchRequest no_launch = launch_of(1000 + i);
+    no_launch.grid_x = 0;
+    guest->send(no_launch);
+  }
+  expected.push_back(0);
+  guest->send(launch_of(0));
+  guest->send(launch_of(4711));
+  device.backend.state.called("all is sent");
+  ASSERT_TRUE(guest->synchronize());
+  EXPECT_EQ(device.backend.state.upcoming, expected);
+  EXPECT_EQ(device.backend.state.calls("launch"), before + 43)
+      << "looking executes nothing, and skips nothing";
+}
+
+// The launch ends well; the rubbish is found when its turn comes.
+TEST(Channel, LookingAheadEndsAtRubbish) {
+  TestDevice device;
+  auto guest = attach(device);
+  guest->send(launch_of(testing::kLookingFunction));
+  guest->send(launch_of(1));
+  const uint64_t at = guest->send(launch_of(2));
+  guest->send(launch_of(3));
+  const std::byte* const record = guest->view().ring.data() + at % guest->view().ring.size();
+  auto& commit = *reinterpret_cast<uint64_t*>(const_cast<std::byte*>(record));
+  ring::store_release(commit, ring::make_commit(ring::kMaxRecordBytes + 64, at));
+  device.backend.state.called("all is sent");
+  EXPECT_FALSE(guest->synchronize());
+  EXPECT_EQ(device.backend.state.upcoming, (std::vector<uint32_t>{1}));
+  EXPECT_EQ(device.backend.state.calls("launch"), 2);
+}
+
 TEST(Channel, AnAsynchronousErrorIsThereWhenItsRecordHasCompleted) {
   TestDevice device;
   auto guest = attach(device);

@@ -328,6 +328,46 @@ TEST_F(ExecutorTest, AFailedCheckComesWithNamesAndValues) {
   EXPECT_EQ(state_.calls("copy_to_device"), 0);
 }
 
+// Only a launch that passes the checks is one; nothing is executed or counted.
+TEST_F(ExecutorTest, PeekingGivesLaunchesAlone) {
+  const protocol::LaunchRequest launch{.function = 7,
+                                       .grid_x = 1,
+                                       .grid_y = 1,
+                                       .grid_z = 1,
+                                       .block_x = 32,
+                                       .block_y = 1,
+                                       .block_z = 1,
+                                       .flags = 0,
+                                       .shared_bytes = 0};
+  std::vector<std::byte> body(protocol::kWireBytes<protocol::LaunchRequest> + 12);
+  std::memcpy(body.data(), &launch, sizeof launch);
+  int seen = 0;
+  const auto peek = [&](protocol::Opcode opcode, std::span<const std::byte> bytes, bool answer) {
+    std::vector<std::byte> record(sizeof(ring::RecordHeader));
+    const ring::RecordHeader header{
+        .commit = 0, .opcode = static_cast<uint16_t>(opcode), .reply_slot = 0, .stream = 3};
+    std::memcpy(record.data(), &header, sizeof header);
+    record.insert(record.end(), bytes.begin(), bytes.end());
+    return executor_->peek(record, [&](const protocol::LaunchRequest& r, std::span<const std::byte> tail) {
+      ++seen;
+      EXPECT_EQ(r.function, 7u);
+      EXPECT_EQ(tail.size(), 12u);
+      return answer;
+    });
+  };
+  EXPECT_TRUE(peek(protocol::Opcode::kLaunch, body, true));
+  EXPECT_FALSE(peek(protocol::Opcode::kLaunch, body, false));
+  EXPECT_EQ(seen, 2);
+  EXPECT_TRUE(peek(protocol::Opcode::kPing, body, false));
+  EXPECT_TRUE(peek(protocol::Opcode::kLaunch, std::span(body).first(5), false));
+  EXPECT_TRUE(peek(static_cast<protocol::Opcode>(0xFFF0), body, false));
+  std::memset(body.data() + offsetof(protocol::LaunchRequest, grid_x), 0, 4);
+  EXPECT_TRUE(peek(protocol::Opcode::kLaunch, body, false));
+  EXPECT_EQ(seen, 2);
+  EXPECT_EQ(counters_.block.commands, 0u);
+  EXPECT_TRUE(state_.names().empty());
+}
+
 TEST_F(ExecutorTest, ATruncatedRecordIsRefused) {
   const std::byte body[3]{};
   const auto outcome = execute_bytes(static_cast<uint16_t>(protocol::Opcode::kLaunch), body);

@@ -1,5 +1,6 @@
 // A backend in plain memory for tests: allocations are byte vectors, calls are counted by name, failures can
-// be ordered, and a launch of kBlockingFunction runs until the context is cancelled.
+// be ordered, a launch of kBlockingFunction runs until the context is cancelled, and one of kLookingFunction
+// looks at the launches behind it when FakeState::called("all is sent") is said.
 #pragma once
 
 #include <atomic>
@@ -23,6 +24,7 @@ using protocol::Status;
 inline constexpr uint64_t kFakeWindowBase = 0x7000'0000'0000;
 inline constexpr uint64_t kFakeWindowBytes = uint64_t{1} << 32;
 inline constexpr uint64_t kFakeMemory = 64u << 20;
+inline constexpr uint32_t kLookingFunction = 665;
 inline constexpr uint32_t kBlockingFunction = 666;
 // Runs until its context is cancelled.
 inline protocol::LaunchRequest blocking_launch() {
@@ -74,6 +76,7 @@ class FakeState {
     return changed_.wait_for(lock, limit, [&] { return calls_.contains(name); });
   }
 
+  std::vector<uint32_t> upcoming;      // functions that a launch of kLookingFunction saw; after it has ended
   std::string kernel_name = "kernel";  // of the one that there are figures of
   std::atomic<uint64_t> memory_in_use{0};
   std::atomic<int> contexts{0};
@@ -197,6 +200,12 @@ class FakeContext final : public Context {
   Result<void> set_max_dynamic_shared(uint32_t, uint32_t) override { return plain("set_max_dynamic_shared"); }
   Result<void> launch(uint32_t, const protocol::LaunchRequest& request, std::span<const std::byte>) override {
     return call<void>("launch", [&]() -> Result<void> {
+      if (request.function == kLookingFunction && state_.wait_for_call("all is sent")) {
+        upcoming_([&](const protocol::LaunchRequest& next, std::span<const std::byte>) {
+          state_.upcoming.push_back(next.function);
+          return next.function != 0;
+        });
+      }
       if (request.function != kBlockingFunction) return {};
       state_.called("launch is running");
       std::unique_lock lock(cancel_mutex_);
@@ -204,6 +213,7 @@ class FakeContext final : public Context {
       return std::unexpected(Error{Status::kLaunchFailed, "cancelled"});
     });
   }
+  void set_upcoming(UpcomingLaunches upcoming) override { upcoming_ = std::move(upcoming); }
   Result<void> gemm(uint32_t, const protocol::GemmRequest&) override { return plain("gemm"); }
   Result<void> trsm_batched(uint32_t, const protocol::TrsmBatchedRequest&) override {
     return plain("trsm_batched");
@@ -256,6 +266,7 @@ class FakeContext final : public Context {
   }
 
   FakeState& state_;
+  UpcomingLaunches upcoming_;
   std::map<uint64_t, std::vector<std::byte>> memory_;
   std::map<uint32_t, std::vector<std::byte>> images_;
   uint64_t next_ = kFakeWindowBase;
