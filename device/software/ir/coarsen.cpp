@@ -196,6 +196,7 @@ class Coarsening {
         body.push_back(id);
       }
       function_.blocks[block].body = std::move(body);
+      // On a detour all is each member's own; elsewhere the group's number is that of all.
       differs_.resize(function_.values.size(), on_detour_[block]);
     }
     is_warp_index_.resize(function_.instructions.size());
