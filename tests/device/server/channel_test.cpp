@@ -108,7 +108,7 @@ TEST(Channel, ALaunchSeesTheLaunchesBehindIt) {
   guest->send(launch_of(4711));
   device.backend.state.called("all is sent");
   ASSERT_TRUE(guest->synchronize());
-  EXPECT_EQ(device.backend.state.upcoming, expected);
+  EXPECT_EQ(device.backend.state.upcoming(), expected);
   EXPECT_EQ(device.backend.state.calls("launch"), before + 43)
       << "looking executes nothing, and skips nothing";
 }
@@ -126,7 +126,7 @@ TEST(Channel, LookingAheadEndsAtRubbish) {
   ring::store_release(commit, ring::make_commit(ring::kMaxRecordBytes + 64, at));
   device.backend.state.called("all is sent");
   EXPECT_FALSE(guest->synchronize());
-  EXPECT_EQ(device.backend.state.upcoming, (std::vector<uint32_t>{1}));
+  EXPECT_EQ(device.backend.state.upcoming(), (std::vector<uint32_t>{1}));
   EXPECT_EQ(device.backend.state.calls("launch"), 2);
 }
 

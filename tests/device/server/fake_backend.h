@@ -76,7 +76,16 @@ class FakeState {
     return changed_.wait_for(lock, limit, [&] { return calls_.contains(name); });
   }
 
-  std::vector<uint32_t> upcoming;      // functions that a launch of kLookingFunction saw; after it has ended
+  void add_upcoming(uint32_t function) {
+    const std::lock_guard lock(mutex_);
+    upcoming_.push_back(function);
+  }
+  // The functions of the launches that one of kLookingFunction saw.
+  std::vector<uint32_t> upcoming() const {
+    const std::lock_guard lock(mutex_);
+    return upcoming_;
+  }
+
   std::string kernel_name = "kernel";  // of the one that there are figures of
   std::atomic<uint64_t> memory_in_use{0};
   std::atomic<int> contexts{0};
@@ -85,6 +94,7 @@ class FakeState {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::string, int> calls_;
+  std::vector<uint32_t> upcoming_;
   std::map<std::string, Error> failures_;
 };
 
@@ -202,7 +212,7 @@ class FakeContext final : public Context {
     return call<void>("launch", [&]() -> Result<void> {
       if (request.function == kLookingFunction && state_.wait_for_call("all is sent")) {
         upcoming_([&](const protocol::LaunchRequest& next, std::span<const std::byte>) {
-          state_.upcoming.push_back(next.function);
+          state_.add_upcoming(next.function);
           return next.function != 0;
         });
       }
