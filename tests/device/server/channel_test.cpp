@@ -12,6 +12,7 @@ using namespace vgpu::protocol;
 using testing::eventually;
 using testing::Guest;
 using ::testing::HasSubstr;
+using testing::launch_of;
 using testing::TestDevice;
 
 std::unique_ptr<Guest> attach(const TestDevice& device) {
@@ -27,15 +28,7 @@ Status deferred_status(const Guest& guest) {
   return static_cast<Status>(static_cast<uint32_t>(ring::load_acquire(guest.consumer().deferred_error)));
 }
 
-constexpr LaunchRequest kLaunch{.function = 1,
-                                .grid_x = 1,
-                                .grid_y = 1,
-                                .grid_z = 1,
-                                .block_x = 32,
-                                .block_y = 1,
-                                .block_z = 1,
-                                .flags = 0,
-                                .shared_bytes = 0};
+constexpr LaunchRequest kLaunch = launch_of(1);
 
 TEST(Channel, ACallIsAnswered) {
   TestDevice device;
@@ -79,12 +72,6 @@ TEST(Channel, AllRoomIsGivenBackWhereverABatchEnds) {
   }
 }
 
-LaunchRequest launch_of(uint32_t function) {
-  LaunchRequest launch = kLaunch;
-  launch.function = function;
-  return launch;
-}
-
 // Also where the ring begins anew; until the backend has seen enough.
 TEST(Channel, ALaunchSeesTheLaunchesBehindIt) {
   TestDevice device;
@@ -121,8 +108,7 @@ TEST(Channel, LookingAheadEndsAtRubbish) {
   guest->send(launch_of(1));
   const uint64_t at = guest->send(launch_of(2));
   guest->send(launch_of(3));
-  const std::byte* const record = guest->view().ring.data() + at % guest->view().ring.size();
-  auto& commit = *reinterpret_cast<uint64_t*>(const_cast<std::byte*>(record));
+  auto& commit = *reinterpret_cast<uint64_t*>(guest->view().ring.data() + at % guest->view().ring.size());
   ring::store_release(commit, ring::make_commit(ring::kMaxRecordBytes + 64, at));
   device.backend.state.called("all is sent");
   EXPECT_FALSE(guest->synchronize());
@@ -284,9 +270,7 @@ TEST(Channel, WhoFollowsAKilledOwnerAtOnceFindsNothingOfIt) {
 TEST(Channel, AnOwnerThatLeavesDuringALongKernelFreesItsChannel) {
   TestDevice device(1);
   auto first = attach(device);
-  auto launch = kLaunch;
-  launch.function = testing::kBlockingFunction;
-  first->send(launch);
+  first->send(testing::blocking_launch());
   ASSERT_TRUE(device.backend.state.wait_for_call("launch is running"));
   first->release();
   EXPECT_TRUE(eventually([&] { return device.backend.state.contexts.load() == 0; }, std::chrono::seconds(2)));

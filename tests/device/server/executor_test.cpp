@@ -28,12 +28,15 @@ class ExecutorTest : public ::testing::Test {
     executor_.emplace(context_, config, counters_);
   }
 
-  Executor::Outcome execute_bytes(uint16_t opcode, std::span<const std::byte> body, uint16_t slot = 0) {
+  std::span<const std::byte> record(uint16_t opcode, std::span<const std::byte> body, uint16_t slot = 0) {
     record_.assign(sizeof(ring::RecordHeader), std::byte{});
     const ring::RecordHeader header{.commit = 0, .opcode = opcode, .reply_slot = slot, .stream = 3};
     std::memcpy(record_.data(), &header, sizeof header);
     record_.insert(record_.end(), body.begin(), body.end());
-    return executor_->execute(record_);
+    return record_;
+  }
+  Executor::Outcome execute_bytes(uint16_t opcode, std::span<const std::byte> body, uint16_t slot = 0) {
+    return executor_->execute(record(opcode, body, slot));
   }
   template <typename Request>
   Executor::Outcome execute(const Request& request, std::string_view tail = {}, uint16_t slot = 0) {
@@ -107,16 +110,7 @@ TEST_F(ExecutorTest, EveryCommandOfTheTableReachesTheBackend) {
   good(FunctionNameRequest{.module = 1, .index = 4});
   good(GlobalGetRequest{.module = 1, .reserved = 0}, "g");
   good(FunctionSetMaxDynamicSharedRequest{.function = 1, .bytes = 65536});
-  good(LaunchRequest{.function = 1,
-                     .grid_x = 1,
-                     .grid_y = 1,
-                     .grid_z = 1,
-                     .block_x = 32,
-                     .block_y = 1,
-                     .block_z = 1,
-                     .flags = 0,
-                     .shared_bytes = 0},
-       "parameters");
+  good(testing::launch_of(1), "parameters");
   good(StreamCreateRequest{.stream = 1, .flags = 0, .priority = 0, .reserved = 0});
   good(StreamDestroyRequest{.stream = 1, .reserved = 0});
   good(EventRecordRequest{.event = 1, .reserved = 0});
@@ -330,25 +324,13 @@ TEST_F(ExecutorTest, AFailedCheckComesWithNamesAndValues) {
 
 // Only a launch that passes the checks is one; nothing is executed or counted.
 TEST_F(ExecutorTest, PeekingGivesLaunchesAlone) {
-  const protocol::LaunchRequest launch{.function = 7,
-                                       .grid_x = 1,
-                                       .grid_y = 1,
-                                       .grid_z = 1,
-                                       .block_x = 32,
-                                       .block_y = 1,
-                                       .block_z = 1,
-                                       .flags = 0,
-                                       .shared_bytes = 0};
+  const protocol::LaunchRequest launch = testing::launch_of(7);
   std::vector<std::byte> body(protocol::kWireBytes<protocol::LaunchRequest> + 12);
   std::memcpy(body.data(), &launch, sizeof launch);
   int seen = 0;
   const auto peek = [&](protocol::Opcode opcode, std::span<const std::byte> bytes, bool answer) {
-    std::vector<std::byte> record(sizeof(ring::RecordHeader));
-    const ring::RecordHeader header{
-        .commit = 0, .opcode = static_cast<uint16_t>(opcode), .reply_slot = 0, .stream = 3};
-    std::memcpy(record.data(), &header, sizeof header);
-    record.insert(record.end(), bytes.begin(), bytes.end());
-    return executor_->peek(record, [&](const protocol::LaunchRequest& r, std::span<const std::byte> tail) {
+    const auto bytes_of = record(static_cast<uint16_t>(opcode), bytes);
+    return executor_->peek(bytes_of, [&](const protocol::LaunchRequest& r, std::span<const std::byte> tail) {
       ++seen;
       EXPECT_EQ(r.function, 7u);
       EXPECT_EQ(tail.size(), 12u);
@@ -381,15 +363,7 @@ TEST_F(ExecutorTest, ACommandWithAnswerNeedsASlot) {
 }
 
 TEST_F(ExecutorTest, AStickyErrorEndsTheContextAndIsExplainedOnce) {
-  const protocol::LaunchRequest launch{.function = 1,
-                                       .grid_x = 1,
-                                       .grid_y = 1,
-                                       .grid_z = 1,
-                                       .block_x = 1,
-                                       .block_y = 1,
-                                       .block_z = 1,
-                                       .flags = 0,
-                                       .shared_bytes = 0};
+  const protocol::LaunchRequest launch = testing::launch_of(1);
   state_.fail_next("launch", {Status::kIllegalAddress, "kernel f read 0x10"});
   const auto first = execute(launch);
   EXPECT_EQ(first.status, Status::kIllegalAddress);

@@ -26,17 +26,21 @@ inline constexpr uint64_t kFakeWindowBytes = uint64_t{1} << 32;
 inline constexpr uint64_t kFakeMemory = 64u << 20;
 inline constexpr uint32_t kLookingFunction = 665;
 inline constexpr uint32_t kBlockingFunction = 666;
-// Runs until its context is cancelled.
-inline protocol::LaunchRequest blocking_launch() {
-  return {.function = kBlockingFunction,
+// One block of a warp.
+constexpr protocol::LaunchRequest launch_of(uint32_t function) {
+  return {.function = function,
           .grid_x = 1,
           .grid_y = 1,
           .grid_z = 1,
-          .block_x = 1,
+          .block_x = 32,
           .block_y = 1,
           .block_z = 1,
           .flags = 0,
           .shared_bytes = 0};
+}
+// Runs until its context is cancelled.
+constexpr protocol::LaunchRequest blocking_launch() {
+  return launch_of(kBlockingFunction);
 }
 
 // What all contexts of a backend share, and what a test looks at. Thread-safe.

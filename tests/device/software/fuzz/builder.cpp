@@ -35,7 +35,7 @@ std::string Builder::reg(Pool pool) {
 }
 
 std::string Builder::uniform() {
-  switch (dice_.below(9)) {
+  switch (dice_.below(8)) {
     case 0:
       return immediate();
     case 1:
