@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <chrono>
 
@@ -44,6 +45,12 @@ Result<void> check_bulk(std::size_t size, uint64_t pitch, device::Rows rows) {
                                                rows.height, rows.width, pitch, size)});
 }
 
+// Threads that compile ahead. A compilation takes some 40 MB.
+uint32_t compilers_for(uint32_t threads) {
+  constexpr uint32_t kMost = 8;
+  return threads > 1 ? std::min(threads, kMost) : 0;
+}
+
 }  // namespace
 
 SoftwareContext::SoftwareContext(SoftwareDevice& device, const device::Quota& quota)
@@ -54,7 +61,7 @@ SoftwareContext::SoftwareContext(SoftwareDevice& device, const device::Quota& qu
       memory_(*device.window, budget_, ranges_, quota.allocations),
       virtual_(*device.window, *device.store, budget_, ranges_, quota.allocations),
       runner_(*device.window),
-      ahead_(device.launcher->threads() > 1 ? device.launcher->threads() : 0) {}
+      ahead_(compilers_for(device.launcher->threads())) {}
 
 SoftwareContext::~SoftwareContext() {
   // Modules free their variables in memory_, which outlives them only in this order.

@@ -106,7 +106,7 @@ class SoftwareContext final : public device::Context {
   BlockRunner runner_;
   uint64_t grid_workspace_ = 0;
   device::UpcomingLaunches upcoming_;
-  CompileAhead ahead_;  // as many threads as run blocks; none for one
+  CompileAhead ahead_;
   uint64_t launches_ = 0;
   // A launch's parameter block, with the readable bytes behind it that compiled code may touch.
   alignas(64) std::array<std::byte, protocol::kMaxParameterBytes + 64> parameters_{};
