@@ -57,10 +57,11 @@ def with_region(on_device_command: Sequence[str], region: str) -> list[str]:
 
 
 def kernels(build: pathlib.Path, region: str) -> dict[tuple, dict]:
-    """What ran on a device since it started, by kernel and block shape: vgpu-probe's JSON (docs/probe.md)."""
+    """What ran on a device since it started, by kernel, block and null parameters: vgpu-probe's JSON (docs/probe.md)."""
     probe = build / "tools" / "vgpu-probe" / "vgpu-probe"
     done = subprocess.run([probe, "kernels", "--json", region], stdout=subprocess.PIPE, check=True)
-    return {(one["name"], *one["block"]): one for one in json.loads(done.stdout)["kernels"]}
+    found = json.loads(done.stdout)["kernels"]
+    return {(one["name"], *one["block"], one["counts"].get("null_words", 0)): one for one in found}
 
 
 def kernels_between(before: dict[tuple, dict], after: dict[tuple, dict]) -> dict[tuple, dict]:

@@ -1,8 +1,10 @@
 // vgpu-probe kernels: what ran on a device since it started, how long it took, and how its code was made.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
@@ -79,6 +81,13 @@ std::string block_text(const protocol::KernelFiguresReply& figures) {
   return text;
 }
 
+// The numbers of the bits that are set.
+std::string bits_text(uint64_t bits) {
+  std::vector<int> numbers;
+  for (; bits != 0; bits &= bits - 1) numbers.push_back(std::countr_zero(bits));
+  return fmt::format("{}", fmt::join(numbers, ", "));
+}
+
 void print_name(const KernelFigures& kernel) {
   const std::string threads =
       kernel.figures.block_x == 0 ? "" : fmt::format(", {} threads", block_text(kernel.figures));
@@ -126,10 +135,14 @@ void print_details(const KernelFigures& kernel) {
                           kernel.count("branches_converging"), number_text(kernel.count("masked_warps"))));
   print_field("guards", fmt::format("{}; {} warps ran by the generic copy", kernel.count("guards"),
                                     number_text(figures.generic_warps)));
+  if (const uint64_t words = kernel.count("null_words"); words != 0)
+    print_field("null parameters",
+                fmt::format("compiled for launches where the 64-bit words {} of the parameters are 0",
+                            bits_text(words)));
   static constexpr std::array kShown = {
-      "loads_uniform",     "loads_contiguous", "loads_windowed",  "window_loads",     "loads_gathered",
-      "stores_contiguous", "stores_scattered", "branches",        "branches_parting", "branches_converging",
-      "masked_warps",      "guards",           "loads_transposed"};
+      "loads_uniform",     "loads_contiguous", "loads_windowed",   "window_loads",     "loads_gathered",
+      "stores_contiguous", "stores_scattered", "branches",         "branches_parting", "branches_converging",
+      "masked_warps",      "guards",           "loads_transposed", "null_words"};
   for (const auto& [name, value] : kernel.counts) {
     if (std::ranges::find(kShown, name) == kShown.end()) print_field(printable(name), number_text(value));
   }

@@ -88,6 +88,7 @@ device::KernelReport KernelStatistics::report(uint32_t index) const {
     for (const auto& [name, member] : jit::kAccessNames) {
       report.counts += fmt::format("{} {}\n", name, record.accesses.*member);
     }
+    report.counts += fmt::format("null_words {}\n", record.shape.null_params);
     report.counts += fmt::format("blocks_at_a_time {}\n", record.blocks_at_a_time.load());
     report.counts += fmt::format("warps_at_a_time {}\n", record.warps_at_a_time.load());
     report.counts += fmt::format("masked_warps {}\n", record.masked_warps.load());
