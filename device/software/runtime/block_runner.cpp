@@ -142,7 +142,7 @@ Result<void> BlockRunner::prepare(const LaunchPlan& plan) {
 Result<void> BlockRunner::run(uint64_t first, uint64_t last) {
   if (first >= last) return {};
   const KernelCodes& codes = *plan_->codes;
-  const uint32_t chosen = codes.chosen();
+  const uint32_t chosen = plan_->kind->chosen();
   return chosen < codes.count() ? run_by(codes.code(chosen), first, last) : run_measured(first, last);
 }
 
@@ -162,14 +162,14 @@ Result<void> BlockRunner::run_measured(uint64_t first, uint64_t last) {
 
 Result<void> BlockRunner::run_and_measure(uint32_t index, uint64_t first, uint64_t last) {
   using Clock = std::chrono::steady_clock;
-  KernelCodes& codes = *plan_->codes;
+  const KernelCodes& codes = *plan_->codes;
   const jit::CompiledKernel& code = codes.code(index);
   const auto start = Clock::now();
   if (const auto ran = run_by(code, first, last); !ran) return ran;
   // Fewer blocks were run by the code for one.
   if (last - first < code.blocks_at_a_time) return {};
   const auto taken = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start);
-  codes.measured(index, last - first, static_cast<uint64_t>(taken.count()));
+  plan_->kind->measured(codes.count(), index, last - first, static_cast<uint64_t>(taken.count()));
   return {};
 }
 

@@ -6,12 +6,7 @@
 
 namespace vgpu::software {
 
-void KernelCodes::add(Code code) {
-  codes_[count_++] = std::move(code);
-  chosen_.store(count_ == 1 ? 0 : kMost, std::memory_order_relaxed);
-}
-
-void KernelCodes::measured(uint32_t index, uint64_t blocks, uint64_t nanoseconds) {
+void LaunchKind::measured(uint32_t codes, uint32_t index, uint64_t blocks, uint64_t nanoseconds) {
   Speed& speed = speeds_[index];
   const uint64_t mine = nanoseconds * 1000 / blocks;
   uint64_t least = speed.least_picoseconds.load(std::memory_order_relaxed);
@@ -19,12 +14,32 @@ void KernelCodes::measured(uint32_t index, uint64_t blocks, uint64_t nanoseconds
   }
   speed.parts.fetch_add(1, std::memory_order_relaxed);
   const auto begin = speeds_.begin();
-  const auto end = begin + count_;
+  const auto end = begin + codes;
   if (std::any_of(begin, end, [](const Speed& s) { return s.parts.load() < kPartsMeasured; })) return;
   const auto fastest = std::min_element(begin, end, [](const Speed& a, const Speed& b) {
     return a.least_picoseconds.load() < b.least_picoseconds.load();
   });
   chosen_.store(static_cast<uint32_t>(fastest - begin), std::memory_order_relaxed);
+}
+
+void KernelCodes::add(Code code) {
+  codes_[count_++] = std::move(code);
+  choose(count_ == 1 ? 0 : kMost);
+}
+
+void KernelCodes::choose(uint32_t index) {
+  for (LaunchKind& kind : kinds_) kind.chosen_.store(index, std::memory_order_relaxed);
+}
+
+LaunchKind& KernelCodes::kind(uint64_t key) {
+  const auto begin = kinds_.begin();
+  const auto end = begin + kinds_seen_;
+  const auto found = std::find_if(begin, end, [key](const LaunchKind& kind) { return kind.key_ == key; });
+  if (found != end) return *found;
+  if (kinds_seen_ == kMostKinds) return kinds_.back();
+  LaunchKind& made = kinds_[kinds_seen_++];
+  made.key_ = key;
+  return made;
 }
 
 uint32_t KernelCodes::frame_bytes() const {

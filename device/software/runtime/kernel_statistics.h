@@ -40,11 +40,13 @@ struct KernelRecord {
 // Adds one launch to its kernel's record when it ends, however it ends.
 class TimedLaunch {
  public:
-  // `codes`: what runs, of one context alone; null if it is no kernel.
-  TimedLaunch(KernelRecord& record, uint64_t blocks, const KernelCodes* codes)
+  // `codes`: what runs, of one context alone, in a launch of this kind of theirs; null if it is no kernel.
+  TimedLaunch(KernelRecord& record, uint64_t blocks, const KernelCodes* codes = nullptr,
+              const LaunchKind* kind = nullptr)
       : record_(record),
         blocks_(blocks),
         codes_(codes),
+        kind_(kind),
         generic_warps_(codes == nullptr ? 0 : codes->generic_warps()),
         masked_warps_(codes == nullptr ? 0 : codes->masked_warps()),
         start_(std::chrono::steady_clock::now()) {}
@@ -55,7 +57,7 @@ class TimedLaunch {
     if (codes_ == nullptr) return;
     record_.generic_warps.fetch_add(codes_->generic_warps() - generic_warps_, std::memory_order_relaxed);
     record_.masked_warps.fetch_add(codes_->masked_warps() - masked_warps_, std::memory_order_relaxed);
-    if (const uint32_t chosen = codes_->chosen(); chosen < codes_->count()) {
+    if (const uint32_t chosen = kind_->chosen(); chosen < codes_->count()) {
       const jit::CompiledKernel& code = codes_->code(chosen);
       record_.blocks_at_a_time.store(code.blocks_at_a_time, std::memory_order_relaxed);
       record_.warps_at_a_time.store(code.warps_at_a_time, std::memory_order_relaxed);
@@ -68,6 +70,7 @@ class TimedLaunch {
   KernelRecord& record_;
   uint64_t blocks_;
   const KernelCodes* codes_;
+  const LaunchKind* kind_;
   uint64_t generic_warps_, masked_warps_;  // before
   std::chrono::steady_clock::time_point start_;
 };

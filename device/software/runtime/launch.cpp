@@ -1,6 +1,8 @@
 // SoftwareContext::launch: the checks of a launch, the code for its shape, and its way to the launcher.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cstring>
 #include <exception>
@@ -34,6 +36,18 @@ jit::LaunchShape shape_of(LoadedFunction& kernel, const protocol::LaunchRequest&
                                     {request.grid_x, request.grid_y, request.grid_z});
   shape.null_params = kernel.null_params(parameters);
   return shape;
+}
+
+// What tells a kernel's launches apart by how much their blocks do: all parameters but addresses, as a hash.
+uint64_t kind_of(std::span<const std::byte> parameters) {
+  uint64_t hash = 0;
+  for (std::size_t at = 0; at < parameters.size(); at += sizeof(uint64_t)) {
+    uint64_t word = 0;
+    std::memcpy(&word, &parameters[at], std::min(sizeof word, parameters.size() - at));
+    if (DeviceWindow::contains(word)) word = kDeviceWindowBase;
+    hash = (std::rotl(hash, 5) ^ word) * 0x9E37'79B9'7F4A'7C15;
+  }
+  return hash;
 }
 
 CoarserCodes compile_coarser(KernelCompiler& compiler, const ptx::Module& module, const std::string& kernel,
@@ -182,6 +196,7 @@ Result<void> SoftwareContext::launch(uint32_t stream, const protocol::LaunchRequ
 
   LaunchPlan plan;
   plan.codes = &codes;
+  plan.kind = &codes.kind(kind_of(parameters));
   plan.mxcsr = compiled.mxcsr;
   plan.threads = ntid[0] * ntid[1] * ntid[2];
   plan.local_stride = static_cast<uint32_t>(round_up(compiled.local_bytes, 16));
@@ -191,7 +206,6 @@ Result<void> SoftwareContext::launch(uint32_t stream, const protocol::LaunchRequ
   plan.kernel = kernel.name();
   plan.print = &device_.print;
   plan.stop = &stop_;
-  plan.nanoseconds_per_block = &code->nanoseconds_per_block;
 
   if (!parameters.empty()) std::memcpy(parameters_.data(), parameters.data(), parameters.size());
   BlockState& state = plan.prototype;
@@ -208,7 +222,7 @@ Result<void> SoftwareContext::launch(uint32_t stream, const protocol::LaunchRequ
   device_.blocks.fetch_add(plan.blocks, std::memory_order_relaxed);
   if (!code->record) code->record = device_.kernels.record(kernel.name(), code->shape, compiled);
   if (auto ok = coarsen_if_worth_it(kernel, *code, nctaid[0] > 1 || ntid[1] > 1); !ok) return ok;
-  const TimedLaunch timed(*code->record, plan.blocks, &codes);
+  const TimedLaunch timed(*code->record, plan.blocks, &codes, plan.kind);
   if ((request.flags & protocol::kLaunchCooperative) == 0) return keep(device_.launcher->run(plan, runner_));
 
   const uint64_t resident =

@@ -19,6 +19,7 @@ enum StopReason : uint32_t { kRunning = 0, kCancelledByOwner = 1, kLaunchFailedE
 
 struct LaunchPlan {
   KernelCodes* codes = nullptr;
+  LaunchKind* kind = nullptr;  // of `codes`
   uint32_t mxcsr = 0x1F80;
   uint32_t threads = 0;  // per block
   uint32_t local_stride = 0;
@@ -29,9 +30,6 @@ struct LaunchPlan {
   std::string_view kernel;  // name, for errors
   const PrintSink* print = nullptr;
   std::atomic<uint32_t>* stop = nullptr;
-  // Running mean of what a block of this kernel takes; decides whether waking other threads pays. May be
-  // null.
-  std::atomic<uint64_t>* nanoseconds_per_block = nullptr;
 
   [[nodiscard]] uint32_t warps() const { return (threads + kWarpSize - 1) / kWarpSize; }
 };

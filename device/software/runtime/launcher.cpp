@@ -158,8 +158,8 @@ Result<void> Launcher::run(const LaunchPlan& plan, BlockRunner& caller) {
   if (plan.blocks == 1 || workers_.empty()) return caller.run(0, plan.blocks);
 
   Job job(plan);
-  const uint64_t known =
-      plan.nanoseconds_per_block == nullptr ? 0 : plan.nanoseconds_per_block->load(std::memory_order_relaxed);
+  // Decides whether waking other threads pays.
+  const uint64_t known = plan.kind->nanoseconds_per_block.load(std::memory_order_relaxed);
   const uint64_t fair = std::max<uint64_t>(1, plan.blocks / (uint64_t{threads()} * 4));
   if (known != 0) {
     job.chunk = std::max<uint64_t>(1, kChunkNanoseconds / known);
@@ -203,10 +203,10 @@ Result<void> Launcher::run(const LaunchPlan& plan, BlockRunner& caller) {
   }
   const uint64_t elapsed = nanoseconds(Clock::now() - start);
   if (published) withdraw(job);
-  if (plan.nanoseconds_per_block != nullptr && done > 0) {
+  if (done > 0) {
     const uint64_t measured = std::max<uint64_t>(1, elapsed / done);
-    plan.nanoseconds_per_block->store(known == 0 ? measured : (known * 3 + measured) / 4,
-                                      std::memory_order_relaxed);
+    plan.kind->nanoseconds_per_block.store(known == 0 ? measured : (known * 3 + measured) / 4,
+                                           std::memory_order_relaxed);
   }
   return outcome(job);
 }

@@ -68,9 +68,8 @@ class LoadedFunction {
   struct Code {
     jit::LaunchShape shape;
     KernelCodes codes;
-    bool coarsened = false;                  // code for several blocks or warps at a time was asked for
-    std::future<CoarserCodes> coarser = {};  // which are then moved into `codes`
-    std::atomic<uint64_t> nanoseconds_per_block{0};
+    bool coarsened = false;                     // code for several blocks or warps at a time was asked for
+    std::future<CoarserCodes> coarser = {};     // which are then moved into `codes`
     std::shared_ptr<KernelRecord> record = {};  // set by the first launch
   };
   // Which of the parameters that the kernel asks for it are null (jit::LaunchShape::null_params). Launches

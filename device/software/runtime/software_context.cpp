@@ -345,14 +345,14 @@ Result<void> SoftwareContext::gemm(uint32_t stream, const protocol::GemmRequest&
   if (auto ok = usable(stream); !ok) return ok;
   device_.gemms.fetch_add(1, std::memory_order_relaxed);
   if (!gemm_record_) gemm_record_ = device_.kernels.record("(BLAS: gemm)");
-  const TimedLaunch timed(*gemm_record_, 0, nullptr);
+  const TimedLaunch timed(*gemm_record_, 0);
   return keep(blas_gemm(ranges_, request, stop_));
 }
 
 Result<void> SoftwareContext::trsm_batched(uint32_t stream, const protocol::TrsmBatchedRequest& request) {
   if (auto ok = usable(stream); !ok) return ok;
   if (!trsm_record_) trsm_record_ = device_.kernels.record("(BLAS: trsm)");
-  const TimedLaunch timed(*trsm_record_, 0, nullptr);
+  const TimedLaunch timed(*trsm_record_, 0);
   return keep(blas_trsm_batched(ranges_, request, stop_));
 }
 

@@ -194,6 +194,7 @@ void run(const RealKernel& kernel, const Request& request) {
   std::atomic<std::uint32_t> stop{software::kRunning};
   LaunchPlan plan;
   plan.codes = &codes;
+  plan.kind = &codes.kind(0);
   plan.mxcsr = one.mxcsr;
   plan.threads = launch.block[0] * launch.block[1];
   plan.local_stride = static_cast<std::uint32_t>(software::round_up(one.local_bytes, 16));

@@ -153,6 +153,7 @@ class BlockRuns : public ::testing::Test {
     KernelCodes codes(compiled);
     LaunchPlan plan;
     plan.codes = &codes;
+    plan.kind = &codes.kind(0);
     plan.mxcsr = mxcsr;
     plan.threads = threads;
     plan.shared_bytes = 4096;

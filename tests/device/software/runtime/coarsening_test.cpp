@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <set>
 #include <string>
 
 #include "device/software/runtime/kernel_codes.h"
@@ -173,12 +174,20 @@ std::unique_ptr<device::Backend> backend_that(bool always_coarsens, software::ji
   return std::move(*backend);
 }
 
-void expect_opposites(DeviceRunner& runner, Dim grid) {
-  const auto words = outcome(runner, "opposite", grid);
+std::size_t opposites_words(Dim grid) {
+  return std::size_t{grid.x} * grid.y * kThreads;
+}
+
+void expect_opposites_at(std::uint64_t out, DeviceRunner& runner, Dim grid) {
+  const auto words = words_stored_at(out, runner, "opposite", grid, {kThreads, 1, 1}, opposites_words(grid));
   for (std::size_t t = 0; t < words.size(); ++t) {
     ASSERT_EQ(words[t], t / kThreads * kThreads + (kThreads - 1 - t % kThreads))
         << "thread " << t % kThreads << " of block " << t / kThreads;
   }
+}
+
+void expect_opposites(DeviceRunner& runner, Dim grid) {
+  expect_opposites_at(runner.allocate(opposites_words(grid) * 4), runner, grid);
 }
 
 std::string counts_of(DeviceRunner& runner) {
@@ -264,30 +273,49 @@ TEST(Coarsening, WhileItIsMeasuredToo) {
   const auto backend = backend_that(false);
   DeviceRunner runner(*backend);
   ASSERT_EQ(runner.load(kOpposite, "opposite.ptx"), "");
+  constexpr Dim kGrid{3001, 1, 1};
+  const std::uint64_t out = runner.allocate(opposites_words(kGrid) * 4);
   std::uint64_t compiled = 0;
   const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(1);
   while (compiled < 3 && std::chrono::steady_clock::now() < end) {
-    expect_opposites(runner, {3001, 1, 1});
+    expect_opposites_at(out, runner, kGrid);
     compiled = backend->counts().kernels_compiled;
   }
   EXPECT_EQ(compiled, 3U) << "for one, two and four blocks at a time, once it has run for a while";
-  for (int i = 0; i < 20; ++i) expect_opposites(runner, {3001, 1, 1});
+  for (int i = 0; i < 20; ++i) expect_opposites_at(out, runner, kGrid);
   EXPECT_EQ(backend->counts().kernels_compiled, 3U);
 }
 
 TEST(KernelCodes, TheFastestIsChosenWhenAllAreMeasured) {
   struct Compiled : software::jit::CompiledKernel {};
   software::KernelCodes codes(std::make_shared<Compiled>());
-  EXPECT_EQ(codes.chosen(), 0U);
+  software::LaunchKind& kind = codes.kind(1);
+  EXPECT_EQ(kind.chosen(), 0U);
   codes.add(std::make_shared<Compiled>());
   codes.add(std::make_shared<Compiled>());
   const std::uint64_t nanoseconds[] = {900, 500, 700};
-  for (std::uint32_t part = 0; part < software::KernelCodes::kPartsMeasured; ++part) {
-    EXPECT_GE(codes.chosen(), codes.count());
+  for (std::uint32_t part = 0; part < software::LaunchKind::kPartsMeasured; ++part) {
+    EXPECT_GE(kind.chosen(), codes.count());
     // A slow part says nothing: something else ran.
-    for (std::uint32_t i = 0; i < 3; ++i) codes.measured(i, 8, nanoseconds[i] + (part % 2 == 0 ? 10'000 : 0));
+    for (std::uint32_t i = 0; i < 3; ++i)
+      kind.measured(codes.count(), i, 8, nanoseconds[i] + (part % 2 == 0 ? 10'000 : 0));
   }
-  EXPECT_EQ(codes.chosen(), 1U);
+  EXPECT_EQ(kind.chosen(), 1U);
+  EXPECT_EQ(&codes.kind(1), &kind);
+  EXPECT_GE(codes.kind(2).chosen(), codes.count()) << "launches of another kind are measured by themselves";
+  codes.choose_last();
+  EXPECT_EQ(kind.chosen(), 2U);
+  EXPECT_EQ(codes.kind(3).chosen(), 2U);
+}
+
+TEST(KernelCodes, MoreKindsThanAreToldApartAreOneTogether) {
+  struct Compiled : software::jit::CompiledKernel {};
+  software::KernelCodes codes(std::make_shared<Compiled>());
+  std::set<const software::LaunchKind*> kinds;
+  for (std::uint64_t key = 0; key < 100; ++key) kinds.insert(&codes.kind(key));
+  EXPECT_EQ(kinds.size(), software::KernelCodes::kMostKinds);
+  EXPECT_EQ(&codes.kind(98), &codes.kind(99));
+  EXPECT_NE(&codes.kind(0), &codes.kind(1));
 }
 
 }  // namespace

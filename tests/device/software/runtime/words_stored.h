@@ -12,11 +12,11 @@
 
 namespace vgpu::testing::kernels {
 
-// What one launch leaves in `count` words that held 0xA5A5A5A5 before.
-inline std::vector<std::uint32_t> words_stored(KernelRunner& runner, const std::string& kernel, Dim grid,
-                                               Dim block, std::size_t count) {
+// What one launch leaves in `count` words at `out` that held 0xA5A5A5A5 before.
+inline std::vector<std::uint32_t> words_stored_at(std::uint64_t out, KernelRunner& runner,
+                                                  const std::string& kernel, Dim grid, Dim block,
+                                                  std::size_t count) {
   std::vector<std::uint32_t> words(count, 0xA5A5A5A5);
-  const std::uint64_t out = runner.allocate(words.size() * 4);
   runner.write(out, std::as_bytes(std::span(words)));
   LaunchRequest request;
   request.kernel = kernel;
@@ -28,6 +28,12 @@ inline std::vector<std::uint32_t> words_stored(KernelRunner& runner, const std::
   EXPECT_EQ(status.status, Status::kDone) << status.message;
   runner.read(out, std::as_writable_bytes(std::span(words)));
   return words;
+}
+
+// The same in memory of its own, which stays allocated.
+inline std::vector<std::uint32_t> words_stored(KernelRunner& runner, const std::string& kernel, Dim grid,
+                                               Dim block, std::size_t count) {
+  return words_stored_at(runner.allocate(count * 4), runner, kernel, grid, block, count);
 }
 
 }  // namespace vgpu::testing::kernels
