@@ -36,7 +36,7 @@ constexpr const char* kPtx = R"(.version 8.4
 )";
 
 constexpr std::uint64_t kBytes = 4 << 20;
-constexpr std::uint64_t kFar = 64 << 10;
+constexpr std::uint64_t kFar = 32 << 10;
 
 class PrefetchTest : public ::testing::Test {
  protected:
