@@ -16,9 +16,9 @@ using llvm::Value;
 
 namespace {
 
-// More than the rows of blocks that mostly run together. Lines are fetched twice: to the second-level cache, which
-// waits for more lines than the first; and to the first when their turn is near, as the loads of one row wait
-// for those of the row before.
+// More than the rows of blocks that mostly run together. Lines are fetched twice: to the second-level cache,
+// which waits for more lines than the first; and to the first when their turn is near, as the loads of one
+// row wait for those of the row before.
 constexpr std::uint64_t kFar = 32 << 10;
 constexpr std::uint64_t kNear = 8 << 10;
 // How far a sequence may get from where its loads would have it begin.
