@@ -65,6 +65,13 @@ bool is_tiled(const RealKernel& kernel) {
   return kernel.name.contains("9mul_mat_qI");
 }
 
+// For one column, one token, and a row for each block.
+bool multiplies_plain_rows(const RealKernel& kernel) {
+  if (!kernel.name.contains("mul_mat_vec_qI")) return false;
+  const auto numbers = template_numbers(kernel.name);  // type, columns, fused, several tokens, several rows
+  return numbers.at(1) == 1 && numbers.at(3) == 0 && numbers.at(4) == 0;
+}
+
 struct Matrix {
   std::uint64_t address = 0;
   std::uint32_t row_blocks = 0;  // blocks of a row
@@ -244,8 +251,7 @@ int main(int argc, char** argv) {
     if (!library) throw std::runtime_error(library.error());
     const auto kernel = std::ranges::find_if(library->kernels, [&](const RealKernel& candidate) {
       if (!candidate.name.contains(request.kernel)) return false;
-      return is_tiled(candidate) ||
-             (candidate.name.contains("mul_mat_vec_qI") && template_numbers(candidate.name).at(1) == 1);
+      return is_tiled(candidate) || multiplies_plain_rows(candidate);
     });
     if (kernel == library->kernels.end()) throw std::runtime_error("no such kernel: " + request.kernel);
     run(*kernel, request);
