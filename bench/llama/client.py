@@ -57,11 +57,21 @@ def with_region(on_device_command: Sequence[str], region: str) -> list[str]:
 
 
 def kernels(build: pathlib.Path, region: str) -> dict[tuple, dict]:
-    """What ran on a device since it started, by kernel, block and null parameters: vgpu-probe's JSON (docs/probe.md)."""
+    """What ran on a device since it started, as by_kernel has it."""
     probe = build / "tools" / "vgpu-probe" / "vgpu-probe"
     done = subprocess.run([probe, "kernels", "--json", region], stdout=subprocess.PIPE, check=True)
-    found = json.loads(done.stdout)["kernels"]
-    return {(one["name"], *one["block"], one["counts"].get("null_words", 0)): one for one in found}
+    return by_kernel(json.loads(done.stdout)["kernels"])
+
+
+def by_kernel(listed: list[dict]) -> dict[tuple, dict]:
+    """The kernels of vgpu-probe's JSON (docs/probe.md), by what has a line of its own there."""
+    found: dict[tuple, dict] = {}
+    for one in listed:
+        key = (one["name"], *one["block"], one["counts"].get("null_words", 0))
+        if key in found:
+            raise RuntimeError(f"two lines of one kernel: {key}")
+        found[key] = one
+    return found
 
 
 def kernels_between(before: dict[tuple, dict], after: dict[tuple, dict]) -> dict[tuple, dict]:

@@ -27,6 +27,14 @@ class Kernels(unittest.TestCase):
             {"a": ran(2, 20, 150, least_block_ps=7), "new": ran(1, 2, 3, least_block_ps=4)},
         )
 
+    def test_each_line_of_a_kernel_counts(self) -> None:
+        line = {"name": "product", "block": [32, 4, 1]}
+        plain, with_gate = {**line, "counts": {"null_words": 6}}, {**line, "counts": {"null_words": 2}}
+        other = {"name": "gemm", "block": [0, 0, 0], "counts": {}}
+        self.assertEqual(list(client.by_kernel([plain, with_gate, other]).values()), [plain, with_gate, other])
+        with self.assertRaisesRegex(RuntimeError, "product"):
+            client.by_kernel([plain, with_gate, plain])
+
     def test_at_best_weighs_the_same_blocks_on_both_devices(self) -> None:
         blocks = {"generate": {"a": ran(1, 100, 0), "only_here": ran(1, 1000, 0)}}
         confined = {"a": ran(9, 9, 9, least_block_ps=1100), "only_here": ran(1, 1, 1, least_block_ps=1)}

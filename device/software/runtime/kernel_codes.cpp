@@ -2,9 +2,24 @@
 #include "device/software/runtime/kernel_codes.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstring>
 #include <utility>
 
+#include "device/software/runtime/device_window.h"
+
 namespace vgpu::software {
+
+uint64_t launch_key(std::span<const std::byte> parameters) {
+  uint64_t hash = 0;
+  for (std::size_t at = 0; at < parameters.size(); at += sizeof(uint64_t)) {
+    uint64_t word = 0;
+    std::memcpy(&word, &parameters[at], std::min(sizeof word, parameters.size() - at));
+    if (DeviceWindow::contains(word)) word = kDeviceWindowBase;
+    hash = (std::rotl(hash, 5) ^ word) * 0x9E37'79B9'7F4A'7C15;
+  }
+  return hash;
+}
 
 void LaunchKind::measured(uint32_t codes, uint32_t index, uint64_t blocks, uint64_t nanoseconds) {
   Speed& speed = speeds_[index];

@@ -6,14 +6,21 @@
 
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "device/software/jit/jit.h"
 
 namespace vgpu::software {
+
+// What tells a kernel's launches apart by how much their blocks do: all parameters but device addresses, as a
+// hash. Where two hashes are the same by accident, or a parameter is taken for an address, code is chosen for
+// both kinds together, which costs time and nothing else.
+[[nodiscard]] uint64_t launch_key(std::span<const std::byte> parameters);
 
 // What is known of a kernel's launches of one kind: those whose blocks are taken to do as much. Any thread.
 class LaunchKind {
@@ -56,7 +63,7 @@ class KernelCodes {
   void add(Code code);
   // Without measuring: the last one added. Not while blocks run.
   void choose_last() { choose(count_ - 1); }
-  // The launches with this key (launch.cpp). Not while blocks run.
+  // The launches with this launch_key(). Not while blocks run.
   [[nodiscard]] LaunchKind& kind(uint64_t key);
 
   [[nodiscard]] uint32_t count() const { return count_; }

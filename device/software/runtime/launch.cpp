@@ -1,8 +1,6 @@
 // SoftwareContext::launch: the checks of a launch, the code for its shape, and its way to the launcher.
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <bit>
 #include <chrono>
 #include <cstring>
 #include <exception>
@@ -36,18 +34,6 @@ jit::LaunchShape shape_of(LoadedFunction& kernel, const protocol::LaunchRequest&
                                     {request.grid_x, request.grid_y, request.grid_z});
   shape.null_params = kernel.null_params(parameters);
   return shape;
-}
-
-// What tells a kernel's launches apart by how much their blocks do: all parameters but addresses, as a hash.
-uint64_t kind_of(std::span<const std::byte> parameters) {
-  uint64_t hash = 0;
-  for (std::size_t at = 0; at < parameters.size(); at += sizeof(uint64_t)) {
-    uint64_t word = 0;
-    std::memcpy(&word, &parameters[at], std::min(sizeof word, parameters.size() - at));
-    if (DeviceWindow::contains(word)) word = kDeviceWindowBase;
-    hash = (std::rotl(hash, 5) ^ word) * 0x9E37'79B9'7F4A'7C15;
-  }
-  return hash;
 }
 
 CoarserCodes compile_coarser(KernelCompiler& compiler, const ptx::Module& module, const std::string& kernel,
@@ -196,7 +182,7 @@ Result<void> SoftwareContext::launch(uint32_t stream, const protocol::LaunchRequ
 
   LaunchPlan plan;
   plan.codes = &codes;
-  plan.kind = &codes.kind(kind_of(parameters));
+  plan.kind = &codes.kind(launch_key(parameters));
   plan.mxcsr = compiled.mxcsr;
   plan.threads = ntid[0] * ntid[1] * ntid[2];
   plan.local_stride = static_cast<uint32_t>(round_up(compiled.local_bytes, 16));

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cstddef>
 #include <set>
+#include <span>
 #include <string>
 
 #include "device/software/runtime/kernel_codes.h"
@@ -162,8 +164,13 @@ $end:
 }
 )";
 
+// A word for each thread.
+std::size_t words_of(Dim grid) {
+  return std::size_t{grid.x} * grid.y * kThreads;
+}
+
 std::vector<std::uint32_t> outcome(KernelRunner& runner, const char* kernel, Dim grid) {
-  return words_stored(runner, kernel, grid, {kThreads, 1, 1}, std::size_t{grid.x} * grid.y * kThreads);
+  return words_stored(runner, kernel, grid, {kThreads, 1, 1}, words_of(grid));
 }
 
 std::unique_ptr<device::Backend> backend_that(bool always_coarsens, software::jit::Passes passes = {}) {
@@ -174,12 +181,8 @@ std::unique_ptr<device::Backend> backend_that(bool always_coarsens, software::ji
   return std::move(*backend);
 }
 
-std::size_t opposites_words(Dim grid) {
-  return std::size_t{grid.x} * grid.y * kThreads;
-}
-
 void expect_opposites_at(std::uint64_t out, DeviceRunner& runner, Dim grid) {
-  const auto words = words_stored_at(out, runner, "opposite", grid, {kThreads, 1, 1}, opposites_words(grid));
+  const auto words = words_stored_at(out, runner, "opposite", grid, {kThreads, 1, 1}, words_of(grid));
   for (std::size_t t = 0; t < words.size(); ++t) {
     ASSERT_EQ(words[t], t / kThreads * kThreads + (kThreads - 1 - t % kThreads))
         << "thread " << t % kThreads << " of block " << t / kThreads;
@@ -187,7 +190,7 @@ void expect_opposites_at(std::uint64_t out, DeviceRunner& runner, Dim grid) {
 }
 
 void expect_opposites(DeviceRunner& runner, Dim grid) {
-  expect_opposites_at(runner.allocate(opposites_words(grid) * 4), runner, grid);
+  expect_opposites_at(runner.allocate(words_of(grid) * 4), runner, grid);
 }
 
 std::string counts_of(DeviceRunner& runner) {
@@ -274,7 +277,7 @@ TEST(Coarsening, WhileItIsMeasuredToo) {
   DeviceRunner runner(*backend);
   ASSERT_EQ(runner.load(kOpposite, "opposite.ptx"), "");
   constexpr Dim kGrid{3001, 1, 1};
-  const std::uint64_t out = runner.allocate(opposites_words(kGrid) * 4);
+  const std::uint64_t out = runner.allocate(words_of(kGrid) * 4);
   std::uint64_t compiled = 0;
   const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(1);
   while (compiled < 3 && std::chrono::steady_clock::now() < end) {
@@ -316,6 +319,28 @@ TEST(KernelCodes, MoreKindsThanAreToldApartAreOneTogether) {
   EXPECT_EQ(kinds.size(), software::KernelCodes::kMostKinds);
   EXPECT_EQ(&codes.kind(98), &codes.kind(99));
   EXPECT_NE(&codes.kind(0), &codes.kind(1));
+}
+
+TEST(LaunchKey, IsOfAllParametersButAddresses) {
+  struct Parameters {
+    std::uint64_t matrix = software::kDeviceWindowBase + 4096;
+    std::uint64_t bias = software::kDeviceWindowBase + 8192;
+    std::uint32_t columns = 2048;
+    std::uint32_t rows = 512;
+    std::uint32_t stride = 1;  // half of the last word
+  };
+  const auto key = [](const Parameters& parameters) {
+    return software::launch_key(
+        std::as_bytes(std::span(&parameters, 1)).first(offsetof(Parameters, stride) + sizeof(std::uint32_t)));
+  };
+  const std::uint64_t plain = key({});
+  EXPECT_EQ(key({.matrix = software::kDeviceWindowBase + software::kDeviceWindowBytes - 4}), plain);
+  EXPECT_EQ(key({.matrix = Parameters{}.bias, .bias = Parameters{}.matrix}), plain);
+  std::set<std::uint64_t> keys{plain};
+  for (const Parameters& other : {Parameters{.bias = 0}, Parameters{.columns = 8192}, Parameters{.rows = 513},
+                                  Parameters{.columns = 512, .rows = 2048}, Parameters{.stride = 2}})
+    keys.insert(key(other));
+  EXPECT_EQ(keys.size(), 6U);
 }
 
 }  // namespace

@@ -86,6 +86,7 @@ TEST(NullParams, AreKnownInSomeLaunchesAndRightInAll) {
   const Outcome outcome = launch_all(true);
   EXPECT_EQ(outcome.compiled, 5U) << "for the first four choices, and for all others together";
   EXPECT_NE(outcome.of_first_code.find("null_params 4\n"), std::string::npos) << outcome.of_first_code;
+  EXPECT_NE(outcome.of_first_code.find("null_words 7\n"), std::string::npos) << outcome.of_first_code;
 }
 
 TEST(NullParams, AreAsRightWhereNothingIsKnown) {
